@@ -1,0 +1,1 @@
+//! Prompt tokens to KV-cache block hashes, byte-exact with the engines.

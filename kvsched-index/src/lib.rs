@@ -1,0 +1,1 @@
+//! KV-cache events to residency to exact prefix matches.

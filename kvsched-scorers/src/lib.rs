@@ -1,0 +1,1 @@
+//! Filters, scorers, pickers and profiles that turn matches and loads into a decision.
