@@ -24,6 +24,7 @@ mod block;
 mod decision;
 mod endpoint;
 mod event;
+mod labels;
 mod load;
 mod matches;
 mod plugin;
@@ -38,6 +39,7 @@ pub use endpoint::{EndpointId, Group, LoraId};
 pub use event::{
     AnnouncedHashes, AnnouncedKey, AnnouncedKeys, AttentionKind, Event, Locality, Removed, Stored,
 };
+pub use labels::Labels;
 pub use load::{Load, LoraLoad};
 pub use matches::{PrefixMatches, TierRun};
 pub use plugin::{Candidate, Context, Filter, Needs, Picker, Request, Scorer};

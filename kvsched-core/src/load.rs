@@ -17,10 +17,41 @@ pub struct Load {
     pub kv_capacity_tokens: u64,
     /// Prompt tokens routed here and not yet prefilled, without those found in the cache.
     pub queued_prefill_tokens: u64,
+    /// Requests routed here and not yet finished, by the router's own count.
+    pub in_flight_requests: u32,
+    /// Prompt tokens computed for requests routed here within the caller's window (Preble's
+    /// is three minutes), without those found in the cache.
+    pub recent_prefill_tokens: u64,
+    /// Prefill speed in tokens a second; 0 where unknown.
+    pub prefill_tokens_per_sec: f64,
+    /// When a request of which nothing was cached was last routed here.
+    pub last_cold_at: Option<Time>,
     /// The LoRA adapters loaded or waiting here.
     pub lora: LoraLoad,
     /// When these figures were true, on the caller's clock.
     pub observed_at: Time,
+}
+
+impl Load {
+    /// [`Load::kv_usage`] as a share: held between 0 and 1, and 0 where it is not finite.
+    ///
+    /// ```
+    /// use kvsched_core::Load;
+    /// assert_eq!(Load { kv_usage: -3.0, ..Load::default() }.kv_share(), 0.0);
+    /// assert_eq!(Load { kv_usage: f64::NAN, ..Load::default() }.kv_share(), 0.0);
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn kv_share(&self) -> f64 {
+        if self.kv_usage.is_finite() { self.kv_usage.clamp(0.0, 1.0) } else { 0.0 }
+    }
+
+    /// Requests waiting or running.
+    #[inline]
+    #[must_use]
+    pub fn requests(&self) -> u32 {
+        self.waiting_requests.saturating_add(self.running_requests)
+    }
 }
 
 /// LoRA adapters on an endpoint (`vllm:lora_requests_info`).

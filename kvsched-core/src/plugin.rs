@@ -1,5 +1,6 @@
-use crate::{EndpointId, Load, LoraId, PrefixMatches, Rng, Time};
+use crate::{EndpointId, Labels, Load, LoraId, PrefixMatches, Rng, TierRun, Time};
 use std::fmt::Debug;
+use std::time::Duration;
 
 /// What is known of a request when it is routed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -14,6 +15,14 @@ pub struct Request<'a> {
     pub session: Option<&'a str>,
     /// Output tokens expected; 0 where unknown.
     pub expected_output_tokens: u32,
+    /// The endpoint its session is pinned to, as its session token says.
+    pub pinned: Option<EndpointId>,
+    /// The endpoint already chosen for another stage of it: topology is measured from there.
+    pub near: Option<EndpointId>,
+    /// Time to the first token it must keep.
+    pub ttft_slo: Option<Duration>,
+    /// Time per output token it must keep.
+    pub tpot_slo: Option<Duration>,
 }
 
 /// One endpoint that may still be chosen.
@@ -25,6 +34,8 @@ pub struct Candidate {
     pub row: u32,
     /// Leading prompt blocks it holds in any tier.
     pub matched_blocks: u32,
+    /// Its rows in [`Context::slow_runs`]: the first, and one past the last.
+    pub slow: (u32, u32),
 }
 
 /// Everything a plugin may look at: the request, the candidates left, what they hold and what
@@ -41,6 +52,10 @@ pub struct Context<'a> {
     pub loads: &'a [Load],
     /// What the index knows of the prompt.
     pub matches: &'a PrefixMatches,
+    /// The parts of the matches that lie in slower tiers than the device, by endpoint.
+    pub slow_runs: &'a [TierRun],
+    /// What the endpoints are labelled, by endpoint id; may be shorter than there are ids.
+    pub labels: &'a [Labels],
     /// Now, on the caller's clock.
     pub now: Time,
 }
@@ -55,6 +70,24 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn load(&self, candidate: &Candidate) -> &'a Load {
         &self.loads[candidate.row as usize]
+    }
+
+    /// The parts of `candidate`'s match that lie in slower tiers than the device.
+    ///
+    /// # Panics
+    ///
+    /// If `candidate` does not come from this context.
+    #[inline]
+    #[must_use]
+    pub fn slow_runs(&self, candidate: &Candidate) -> &'a [TierRun] {
+        &self.slow_runs[candidate.slow.0 as usize..candidate.slow.1 as usize]
+    }
+
+    /// The value of `endpoint`'s label `key`.
+    #[inline]
+    #[must_use]
+    pub fn label(&self, endpoint: EndpointId, key: &str) -> Option<&'a str> {
+        self.labels.get(endpoint.index())?.get(key)
     }
 
     /// Prompt tokens that `candidate` would have to compute.
@@ -146,6 +179,11 @@ pub trait Scorer: Debug + Send + Sync {
 pub trait Picker: Debug + Send + Sync {
     /// The name it goes by in configurations and receipts.
     fn name(&self) -> &str;
+
+    /// What it reads besides the scores. Default: nothing.
+    fn needs(&self) -> Needs {
+        Needs::NONE
+    }
 
     /// The position of the candidate to take. `scores` is not empty, finite, and has one entry
     /// a candidate.
