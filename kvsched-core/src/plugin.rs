@@ -58,6 +58,8 @@ pub struct Context<'a> {
     pub labels: &'a [Labels],
     /// Now, on the caller's clock.
     pub now: Time,
+    /// A random number of this decision, for plugins that explore: seed an [`Rng`] with it.
+    pub seed: u64,
 }
 
 impl<'a> Context<'a> {

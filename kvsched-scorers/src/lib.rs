@@ -1,1 +1,63 @@
-//! Filters, scorers, pickers and profiles that turn matches and loads into a decision.
+//! `(Request, &[EndpointId], &[Load], &PrefixMatches) -> Decision`: filters, scorers, pickers,
+//! and the profiles that combine them.
+//!
+//! A [`Profile`] is a list of filters, a weighted list of scorers, and one picker. Every
+//! plugin that the field's routers publish exists here under its own name, one file each, so
+//! that an existing policy carries over.
+//!
+//! # Example
+//!
+//! Two idle endpoints; the second already holds six of the prompt's eight blocks.
+//!
+//! ```
+//! use kvsched_core::{EndpointId, Load, PrefixMatches, Request, Rng};
+//! use kvsched_scorers::{DecideInput, Profile, Receipt, Scratch};
+//! use kvsched_scorers::{filter, picker, scorer};
+//!
+//! let profile = Profile::builder()
+//!     .filter(Box::new(filter::Utilization::new().cap(filter::Metric::KvCacheUtilization, 0.95)?))
+//!     .scorer(Box::new(scorer::PrefixCache::new()), 3.0)
+//!     .scorer(Box::new(scorer::Queue), 2.0)
+//!     .scorer(Box::new(scorer::KvCacheUtilization), 2.0)
+//!     .picker(Box::new(picker::MaxScore))
+//!     .build()?;
+//!
+//! let mut matches = PrefixMatches::new();
+//! matches.reset(2, 8);
+//! matches.set(EndpointId(1), 6);
+//!
+//! let (mut rng, mut scratch) = (Rng::new(1), Scratch::new());
+//! let input = DecideInput {
+//!     request: Request { prompt_tokens: 130, block_size: 16, ..Request::default() },
+//!     loads: &[Load::default(), Load::default()],
+//!     matches: &matches,
+//!     ..DecideInput::new(&[EndpointId(0), EndpointId(1)])
+//! };
+//! let decision = profile.decide(input, &mut rng, &mut scratch)?;
+//! assert_eq!((decision.endpoint, decision.matched_blocks), (EndpointId(1), 6));
+//!
+//! let receipt = Receipt::of(&profile, &scratch).ok_or("nothing was decided")?;
+//! assert!(receipt.to_string().contains("prefix-cache-scorer 0.750"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # When not to use this crate
+//!
+//! Take the facade crate `kvsched` to route; it hashes the prompt and asks the index, and
+//! wires both to a profile. Take this crate alone where matches come from elsewhere.
+#![forbid(unsafe_code)]
+
+pub mod filter;
+pub mod picker;
+pub mod scorer;
+
+mod parameter;
+mod profile;
+mod receipt;
+mod scale;
+mod scratch;
+
+pub use parameter::ParameterError;
+pub use profile::{DecideInput, Profile, ProfileBuilder, ProfileError};
+pub use receipt::{Receipt, ReceiptRow};
+pub use scratch::Scratch;
