@@ -46,11 +46,12 @@ impl Load {
         if self.kv_usage.is_finite() { self.kv_usage.clamp(0.0, 1.0) } else { 0.0 }
     }
 
-    /// Requests waiting or running.
+    /// Requests waiting or running, or routed there and not yet finished, whichever is more:
+    /// the engine's count is older, ours knows only our own.
     #[inline]
     #[must_use]
     pub fn requests(&self) -> u32 {
-        self.waiting_requests.saturating_add(self.running_requests)
+        self.waiting_requests.saturating_add(self.running_requests).max(self.in_flight_requests)
     }
 }
 

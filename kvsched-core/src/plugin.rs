@@ -1,4 +1,4 @@
-use crate::{EndpointId, Labels, Load, LoraId, PrefixMatches, Rng, TierRun, Time};
+use crate::{EndpointId, Labels, Load, LoraId, PrefixMatches, Rates, Rng, TierRun, Time};
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -56,6 +56,8 @@ pub struct Context<'a> {
     pub slow_runs: &'a [TierRun],
     /// What the endpoints are labelled, by endpoint id; may be shorter than there are ids.
     pub labels: &'a [Labels],
+    /// How fast the endpoints are, by endpoint id; may be shorter than there are ids.
+    pub rates: &'a [Rates],
     /// Now, on the caller's clock.
     pub now: Time,
     /// A random number of this decision, for plugins that explore: seed an [`Rng`] with it.

@@ -1,7 +1,7 @@
 use crate::scratch::{Dropped, Outcome, Scratch};
 use kvsched_core::{
     Candidate, Context, Decision, EndpointId, Filter, Labels, Load, Needs, Picker, PrefixMatches,
-    Request, Rng, RouteError, Scorer, TierRun, Time,
+    Rates, Request, Rng, RouteError, Scorer, TierRun, Time,
 };
 
 /// A policy: which endpoints may serve a request, how they are rated, and who of them does.
@@ -56,6 +56,8 @@ pub struct DecideInput<'a> {
     pub matches: &'a PrefixMatches,
     /// What the endpoints are labelled, by endpoint id; may be shorter than there are ids.
     pub labels: &'a [Labels],
+    /// How fast the endpoints are, by endpoint id; may be shorter than there are ids.
+    pub rates: &'a [Rates],
     /// Now, on the caller's clock.
     pub now: Time,
 }
@@ -71,6 +73,7 @@ impl<'a> DecideInput<'a> {
             loads: &[],
             matches: &NO_MATCHES,
             labels: &[],
+            rates: &[],
             now: Time(0),
         }
     }
@@ -149,6 +152,7 @@ impl Profile {
             matches: input.matches,
             slow_runs: sort_runs(input.matches.slow_runs(), slow),
             labels: input.labels,
+            rates: input.rates,
             now: input.now,
             seed: rng.next_u64(),
         };

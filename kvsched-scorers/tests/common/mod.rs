@@ -2,8 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "every test binary uses its own part of it")]
 
 use kvsched_core::{
-    Decision, EndpointId, Filter, Labels, Load, Picker, PrefixMatches, Request, Rng, RouteError,
-    Scorer, Tier, Time,
+    Decision, EndpointId, Filter, Labels, Load, Picker, PrefixMatches, Rates, Request, Rng,
+    RouteError, Scorer, Tier, Time,
 };
 use kvsched_scorers::{DecideInput, Profile, Receipt, Scratch, picker};
 
@@ -14,6 +14,7 @@ pub struct Fleet {
     pub loads: Vec<Load>,
     pub matches: PrefixMatches,
     pub labels: Vec<Labels>,
+    pub rates: Vec<Rates>,
     pub now: Time,
 }
 
@@ -28,6 +29,7 @@ impl Fleet {
             loads: vec![Load::default(); n.into()],
             matches,
             labels: Vec::new(),
+            rates: Vec::new(),
             now: Time(0),
         }
     }
@@ -50,6 +52,12 @@ impl Fleet {
         self
     }
 
+    /// Labels of endpoints 0, 1, ….
+    pub fn labelled(mut self, labels: &[&[(&str, &str)]]) -> Self {
+        self.labels = labels.iter().map(|l| l.iter().copied().collect()).collect();
+        self
+    }
+
     pub fn request(mut self, change: impl Fn(&mut Request<'static>)) -> Self {
         change(&mut self.request);
         self
@@ -62,6 +70,7 @@ impl Fleet {
             loads: &self.loads,
             matches: &self.matches,
             labels: &self.labels,
+            rates: &self.rates,
             now: self.now,
         }
     }
