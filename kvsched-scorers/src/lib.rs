@@ -49,15 +49,19 @@
 
 pub mod filter;
 pub mod picker;
+pub mod preset;
 pub mod scorer;
 
+mod nearest;
 mod parameter;
 mod profile;
 mod receipt;
 mod scale;
 mod scratch;
+mod topology;
 
 pub use parameter::ParameterError;
 pub use profile::{DecideInput, Profile, ProfileBuilder, ProfileError};
 pub use receipt::{Receipt, ReceiptRow};
 pub use scratch::Scratch;
+pub use topology::Proximity;

@@ -1,5 +1,6 @@
 //! A small fleet to decide over.
 #![allow(dead_code, unreachable_pub, reason = "every test binary uses its own part of it")]
+#![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use kvsched_core::{
     Decision, EndpointId, Filter, Labels, Load, Picker, PrefixMatches, Rates, Request, Rng,

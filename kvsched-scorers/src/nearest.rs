@@ -1,0 +1,38 @@
+//! What somebody who misspelt a name probably meant.
+
+/// The name in `known` that takes the fewest insertions, deletions and replacements to reach
+/// from `word`, without regard to case; `None` if `known` is empty.
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known.into_iter().min_by_key(|name| distance(word, name))
+}
+
+/// Levenshtein's distance of the lower-cased words. O(|a|·|b|).
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b) = (a.to_lowercase(), b.to_lowercase());
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, &y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{distance, nearest};
+
+    #[test]
+    fn distances() {
+        assert_eq!(distance("kitten", "Sitting"), 3);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("abc", ""), 3);
+        assert_eq!(distance("queue", "queue"), 0);
+        assert_eq!(nearest("que-scorer", ["prefix-scorer", "queue-scorer"]), Some("queue-scorer"));
+        assert_eq!(nearest("x", []), None);
+    }
+}
