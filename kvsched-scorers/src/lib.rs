@@ -52,6 +52,7 @@ pub mod picker;
 pub mod preset;
 pub mod scorer;
 
+mod inflight;
 mod nearest;
 mod parameter;
 mod profile;
@@ -60,6 +61,7 @@ mod scale;
 mod scratch;
 mod topology;
 
+pub use inflight::{InFlight, Outstanding, Report, Routed, Ticket};
 pub use parameter::ParameterError;
 pub use profile::{DecideInput, Profile, ProfileBuilder, ProfileError};
 pub use receipt::{Receipt, ReceiptRow};
