@@ -53,6 +53,35 @@ pub struct Stored<'a> {
     pub lookahead: &'a [TokenId],
 }
 
+impl<'a> Stored<'a> {
+    /// Blocks on the engine's device, of which nothing optional is announced.
+    #[must_use]
+    pub const fn new(
+        parent: Option<EngineHash>,
+        hashes: AnnouncedHashes<'a>,
+        tokens: &'a [TokenId],
+        block_size: u32,
+    ) -> Self {
+        Self {
+            hashes,
+            parent,
+            tokens,
+            block_size,
+            lora_id: None,
+            lora_name: None,
+            medium: None,
+            extra_keys: None,
+            group: None,
+            attention: None,
+            sliding_window: None,
+            locality: None,
+            ownership: None,
+            session_id: None,
+            lookahead: &[],
+        }
+    }
+}
+
 /// Blocks have left one medium.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Removed<'a> {
