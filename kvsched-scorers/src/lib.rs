@@ -47,6 +47,8 @@
 //! wires both to a profile. Take this crate alone where matches come from elsewhere.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "serde")]
+pub mod config;
 pub mod filter;
 pub mod picker;
 pub mod preset;
