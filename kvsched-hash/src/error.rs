@@ -44,14 +44,19 @@ pub enum SchemeError {
         /// The version asked for.
         version: VllmVersion,
     },
-    /// No environment has so long a seed.
-    #[error("a seed of {len} bytes, more than {limit}")]
+    /// The seed, the secret or the model's name is longer than any should be.
+    #[error("a seed, secret or model name of {len} bytes, more than {limit}")]
     SeedLength {
         /// Its length in bytes.
         len: usize,
         /// The longest accepted.
         limit: usize,
     },
+}
+
+impl SchemeError {
+    /// The longest seed, secret or model name, in bytes.
+    pub(crate) const MAX_SEED: usize = 4096;
 }
 
 /// Why a hasher cannot be built.

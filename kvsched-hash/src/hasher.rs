@@ -152,8 +152,12 @@ impl BlockHasher {
     ) -> Result<(), HashError> {
         out.clear();
         let span = self.span(prompt, 0, blocks)?;
-        out.reserve(span.blocks);
-        self.hash_span(&span, self.scheme.none_hash(), |digest| out.push(digest.block_hash()))
+        out.resize(span.blocks, BlockHash(0));
+        let done = self.fill(&span, &self.scheme.none_hash(), out);
+        if done.is_err() {
+            out.clear();
+        }
+        done
     }
 
     /// Replaces `out` with the full digests of all full blocks.
@@ -190,7 +194,11 @@ impl BlockHasher {
             return Err(HashError::ParentLength { got: parent.as_bytes().len(), want });
         }
         out.reserve(span.blocks);
-        self.hash_span(&span, *parent, |digest| out.push(*digest))
+        let done = self.each_digest(&span, parent, |digest| out.push(*digest));
+        if done.is_err() {
+            out.clear();
+        }
+        done
     }
 
     /// At most `blocks` full blocks after the first `done`, with their tokens checked.
@@ -209,23 +217,75 @@ impl BlockHasher {
         let blocks = blocks.min(full - done);
         let reach = if blocks == 0 { 0 } else { blocks * block_size + lookahead };
         let tokens = &prompt.tokens[start..start + reach];
-        check_tokens(tokens, start)?;
         Ok(Span { tokens, start, blocks, block_size, lookahead, extras: prompt.extras })
     }
 
-    pub(crate) fn hash_span(
+    /// Writes the hashes of the span's blocks.
+    pub(crate) fn fill(
         &self,
         span: &Span<'_>,
-        parent: Digest,
-        sink: impl FnMut(&Digest),
+        parent: &Digest,
+        out: &mut [BlockHash],
     ) -> Result<(), HashError> {
         match &self.scheme.0 {
-            Family::Vllm(vllm) => vllm.hash(span, parent, sink),
+            Family::Vllm(vllm) => {
+                let mut slots = out.iter_mut();
+                vllm.hash(span, *parent, |digest| {
+                    if let Some(slot) = slots.next() {
+                        *slot = digest.block_hash();
+                    }
+                })
+            }
+            Family::Content(content) => content.hash(span, parent.block_hash().0, out),
+        }
+    }
+
+    /// Hands the digests of the span's blocks to `sink`.
+    pub(crate) fn each_digest(
+        &self,
+        span: &Span<'_>,
+        parent: &Digest,
+        mut sink: impl FnMut(&Digest),
+    ) -> Result<(), HashError> {
+        match &self.scheme.0 {
+            Family::Vllm(vllm) => vllm.hash(span, *parent, sink),
+            Family::Content(_) => {
+                // A digest is the hash itself.
+                let mut hashes = [BlockHash(0); 64];
+                let mut parent = *parent;
+                for from in (0..span.blocks).step_by(hashes.len()) {
+                    let part = span.part(from, hashes.len());
+                    let hashes = &mut hashes[..part.blocks];
+                    self.fill(&part, &parent, hashes)?;
+                    for hash in hashes {
+                        parent = Digest::from_u64(hash.0);
+                        sink(&parent);
+                    }
+                }
+                Ok(())
+            }
         }
     }
 }
 
-fn check_tokens(tokens: &[TokenId], start: usize) -> Result<(), HashError> {
+impl Span<'_> {
+    /// The tokens of its `i`th block.
+    #[inline]
+    pub(crate) fn block(&self, i: usize) -> &[TokenId] {
+        &self.tokens[i * self.block_size..][..self.block_size]
+    }
+
+    /// At most `blocks` blocks, from the `from`th on.
+    pub(crate) fn part(&self, from: usize, blocks: usize) -> Self {
+        let blocks = blocks.min(self.blocks - from);
+        let at = from * self.block_size;
+        let reach = blocks * self.block_size + self.lookahead;
+        Self { tokens: &self.tokens[at..at + reach], start: self.start + at, blocks, ..*self }
+    }
+}
+
+/// Refuses what no engine accepts. `start` is the position of the first token.
+pub(crate) fn check_tokens(tokens: &[TokenId], start: usize) -> Result<(), HashError> {
     let limit = BlockHasher::MAX_TOKEN;
     // One pass without branches; the place is looked for only when there is one.
     if tokens.iter().fold(0, |all, &t| all | t) <= limit {

@@ -1,11 +1,13 @@
 //! Prompt tokens to KV-cache block hashes, byte-exact with the engines.
 #![forbid(unsafe_code)]
 
+mod content;
 mod digest;
 mod error;
 mod group;
 mod hasher;
 mod scheme;
+mod scratch;
 mod sha256;
 mod vllm;
 

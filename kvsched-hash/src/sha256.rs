@@ -24,10 +24,12 @@ pub(crate) const PADDING: usize = 72;
 /// If fewer than [`PADDING`] bytes follow them.
 #[inline]
 pub(crate) fn in_place(buffer: &mut [u8], len: usize) -> [u8; 32] {
+    // All that padding can be is cleared, because a fixed number of bytes takes no call.
+    let padding = &mut buffer[len..len + PADDING];
+    padding.copy_from_slice(&[0; PADDING]);
+    padding[0] = 0x80;
     let end = (len + 9).next_multiple_of(64);
     let padded = &mut buffer[..end];
-    padded[len] = 0x80;
-    padded[len + 1..end - 8].fill(0);
     padded[end - 8..].copy_from_slice(&(len as u64 * 8).to_be_bytes());
     let mut state = START;
     compress256(&mut state, padded.as_chunks().0);
@@ -36,14 +38,31 @@ pub(crate) fn in_place(buffer: &mut [u8], len: usize) -> [u8; 32] {
 
 /// The digest of bytes that lie elsewhere.
 pub(crate) fn of(data: &[u8]) -> [u8; 32] {
-    let (blocks, rest) = data.as_chunks();
+    of_two(&[0; 0], data)
+}
+
+/// The digest of `head`, of at most 32 bytes, and then `data`.
+pub(crate) fn of_two<const N: usize>(head: &[u8; N], data: &[u8]) -> [u8; 32] {
+    const { assert!(N <= 32) };
     let mut state = START;
-    compress256(&mut state, blocks);
+    let mut first = [0; 64];
+    let (front, data_left) = data.split_at(data.len().min(64 - N));
+    first[..N].copy_from_slice(head);
+    first[N..N + front.len()].copy_from_slice(front);
+    let (blocks, rest) = data_left.as_chunks();
     let mut tail = [0; 128];
-    tail[..rest.len()].copy_from_slice(rest);
-    tail[rest.len()] = 0x80;
-    let end = (rest.len() + 9).next_multiple_of(64);
-    tail[end - 8..end].copy_from_slice(&(data.len() as u64 * 8).to_be_bytes());
+    let filled = if N + front.len() == 64 {
+        compress256(&mut state, &[first]);
+        compress256(&mut state, blocks);
+        tail[..rest.len()].copy_from_slice(rest);
+        rest.len()
+    } else {
+        tail[..64].copy_from_slice(&first);
+        N + front.len()
+    };
+    tail[filled] = 0x80;
+    let end = (filled + 9).next_multiple_of(64);
+    tail[end - 8..end].copy_from_slice(&((N + data.len()) as u64 * 8).to_be_bytes());
     compress256(&mut state, tail[..end].as_chunks().0);
     to_bytes(state)
 }
@@ -68,6 +87,9 @@ mod tests {
         for len in 0..=data.len() {
             let want: [u8; 32] = Sha256::digest(&data[..len]).into();
             assert_eq!(of(&data[..len]), want, "{len} bytes");
+            if let Some((head, rest)) = data[..len].split_first_chunk::<32>() {
+                assert_eq!(of_two(head, rest), want, "32 and {} bytes", rest.len());
+            }
             // What lay behind the message must not matter.
             let mut buffer = vec![0xee; len + PADDING];
             buffer[..len].copy_from_slice(&data[..len]);

@@ -1,6 +1,7 @@
 //! Canonical CBOR (RFC 8949, section 4.2.1), of as much as a block's hash input needs.
 
-use super::encode::{Encode, Message};
+use super::encode::{Encode, Message, Tail};
+use crate::Digest;
 
 const UNSIGNED: u8 = 0 << 5;
 const NEGATIVE: u8 = 1 << 5;
@@ -13,6 +14,7 @@ const NULL: u8 = 0xf6;
 pub(crate) struct Cbor;
 
 impl Cbor {
+    #[inline]
     fn head(out: &mut Message<'_>, major: u8, n: u64) {
         match n {
             0..24 => out.put(&[major | n as u8]),
@@ -44,17 +46,29 @@ impl Encode for Cbor {
 
     fn close_tuple(&mut self, _: &mut Message<'_>, _: usize) {}
 
+    #[inline]
     fn tokens(&mut self, out: &mut Message<'_>, tokens: &[u32]) {
-        for &token in tokens {
-            // The four widths of a token, without a branch: real prompts mix them at random.
-            let width =
-                usize::from(token >= 24) + usize::from(token >= 256) + usize::from(token >= 65536);
-            const HEADS: [u64; 4] = [0, 24 << 56, 25 << 56, 26 << 56];
-            const SHIFTS: [u32; 4] = [56, 48, 40, 24];
-            const LENGTHS: [usize; 4] = [1, 2, 3, 5];
-            let word = HEADS[width] | u64::from(token) << SHIFTS[width];
-            out.put_front(word.to_be_bytes(), LENGTHS[width]);
-        }
+        out.put_each(tokens, |token| {
+            let big_endian = token.swap_bytes();
+            // Most tokens are above 255, which a processor predicts; above 65535 or not is a
+            // coin toss, so that is selected, not branched on.
+            if token >= 0x100 {
+                let four = token >= 0x1_0000;
+                let argument = if four { big_endian } else { big_endian >> 16 };
+                let head = 0x19 + u64::from(four);
+                (head | u64::from(argument) << 8, 3 + 2 * usize::from(four))
+            } else if token >= 24 {
+                (0x18 | u64::from(token) << 8, 2)
+            } else {
+                (u64::from(token), 1)
+            }
+        });
+    }
+
+    #[inline]
+    fn repeat(&mut self, out: &mut Message<'_>, tokens: &[u32], tail: &Tail) {
+        self.tokens(out, tokens);
+        out.put_tail(tail);
     }
 
     fn none(&mut self, out: &mut Message<'_>) {
@@ -78,6 +92,13 @@ impl Encode for Cbor {
     fn bytes(&mut self, out: &mut Message<'_>, bytes: &[u8]) {
         Self::head(out, BYTES, bytes.len() as u64);
         out.put(bytes);
+    }
+
+    #[inline]
+    fn digest(&mut self, out: &mut Message<'_>, digest: &Digest) -> usize {
+        let bytes = digest.as_bytes();
+        Self::head(out, BYTES, bytes.len() as u64);
+        out.skip_digest(bytes.len())
     }
 
     fn text(&mut self, out: &mut Message<'_>, text: &str) {

@@ -1,5 +1,7 @@
 //! What the two serialisations have in common.
 
+use crate::Digest;
+
 /// Writes the values of a block's hash input, one after the other.
 pub(crate) trait Encode {
     /// Begins a new input at the message's start.
@@ -12,11 +14,15 @@ pub(crate) trait Encode {
     fn close_tuple(&mut self, out: &mut Message<'_>, len: usize);
     /// A run of small ints.
     fn tokens(&mut self, out: &mut Message<'_>, tokens: &[u32]);
+    /// Ends a message that was cut before its tokens, with other tokens and the `tail` it had.
+    fn repeat(&mut self, out: &mut Message<'_>, tokens: &[u32], tail: &Tail);
     fn none(&mut self, out: &mut Message<'_>);
     fn int(&mut self, out: &mut Message<'_>, n: i64);
     /// A digest that is a Python int.
     fn big_uint(&mut self, out: &mut Message<'_>, big_endian: &[u8]);
     fn bytes(&mut self, out: &mut Message<'_>, bytes: &[u8]);
+    /// Room for a digest that is bytes; tells where in the message it is.
+    fn digest(&mut self, out: &mut Message<'_>, digest: &Digest) -> usize;
     fn text(&mut self, out: &mut Message<'_>, text: &str);
     /// A literal of the engine's source, which Python keeps as one object.
     fn tag(&mut self, out: &mut Message<'_>, tag: &'static str);
@@ -29,16 +35,23 @@ pub(crate) struct Message<'a> {
     len: usize,
 }
 
-/// Bytes behind a message that [`Message::put_front`] may touch.
-pub(crate) const SLACK: usize = 8;
+/// The last bytes of a message without extra keys.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tail {
+    bytes: [u8; 8],
+    len: usize,
+}
+
+/// Tokens that [`Message::put_each`] takes at once, and more than the bytes they become.
+const LANES: usize = 16;
+const WINDOW: usize = 128;
+
+/// Bytes behind a message that [`Message::put_each`] may touch.
+pub(crate) const SLACK: usize = WINDOW + 8;
 
 impl<'a> Message<'a> {
     pub(crate) fn new(buffer: &'a mut [u8]) -> Self {
         Self { buffer, len: 0 }
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.len = 0;
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -55,16 +68,64 @@ impl<'a> Message<'a> {
         self.len += bytes.len();
     }
 
-    /// Appends the first `len` of eight bytes, with one store.
+    /// Keeps the first `len` bytes.
     #[inline]
-    pub(crate) fn put_front(&mut self, bytes: [u8; 8], len: usize) {
-        self.buffer[self.len..self.len + 8].copy_from_slice(&bytes);
-        self.len += len;
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// What follows byte `at`; cut off where a [`Tail`] ends.
+    pub(crate) fn tail_from(&self, at: usize) -> Tail {
+        let mut tail = Tail { bytes: [0; 8], len: (self.len - at).min(8) };
+        tail.bytes[..tail.len].copy_from_slice(&self.buffer[at..at + tail.len]);
+        tail
+    }
+
+    #[inline]
+    pub(crate) fn put_tail(&mut self, tail: &Tail) {
+        self.buffer[self.len..self.len + 8].copy_from_slice(&tail.bytes);
+        self.len += tail.len;
     }
 
     /// Overwrites eight bytes at `at`.
     pub(crate) fn patch(&mut self, at: usize, bytes: [u8; 8]) {
         self.buffer[at..at + 8].copy_from_slice(&bytes);
+    }
+
+    /// Overwrites a digest's bytes at `at`.
+    #[inline]
+    pub(crate) fn patch_digest(&mut self, at: usize, digest: &Digest) {
+        let bytes = digest.as_bytes();
+        let to = &mut self.buffer[at..];
+        // Lengths that the compiler knows are copied without a call.
+        match bytes.len() {
+            32 => to[..32].copy_from_slice(&bytes[..32]),
+            16 => to[..16].copy_from_slice(&bytes[..16]),
+            len => to[..len].copy_from_slice(bytes),
+        }
+    }
+
+    /// Leaves `len` bytes for a digest and tells where.
+    #[inline]
+    pub(crate) fn skip_digest(&mut self, len: usize) -> usize {
+        self.len += len;
+        self.len - len
+    }
+
+    /// Appends a value of 1 to 5 bytes for each token: of a little-endian word so many bytes.
+    #[inline(always)]
+    pub(crate) fn put_each(&mut self, tokens: &[u32], encode: impl Fn(u32) -> (u64, usize)) {
+        for tokens in tokens.chunks(LANES) {
+            let to = &mut self.buffer[self.len..self.len + WINDOW + 8];
+            let mut at = 0;
+            for &token in tokens {
+                let (word, len) = encode(token);
+                // The mask spares a check: `at` stays below 5 times the lanes.
+                to[at % WINDOW..][..8].copy_from_slice(&word.to_le_bytes());
+                at += len;
+            }
+            self.len += at;
+        }
     }
 
     /// Takes `len` bytes at `at` out, moving what follows.

@@ -1,5 +1,6 @@
 //! What enters a block's hash besides its tokens, in the engine's order.
 
+use super::cbor::Cbor;
 use super::encode::{Encode, Message};
 use super::rules::{EmbedsKey, LoraKey, Rules};
 use crate::{HashError, sha256};
@@ -26,6 +27,8 @@ pub(crate) struct ExtraKeys<'a> {
     items: &'a [MultimodalSpan<'a>],
     /// Items before this one are done with.
     item: usize,
+    /// Whether no block has any.
+    is_none: bool,
 }
 
 fn end(item: &MultimodalSpan<'_>) -> usize {
@@ -67,11 +70,17 @@ impl<'a> ExtraKeys<'a> {
             embeds: extras.embeds,
             items,
             item: 0,
+            is_none: extras.is_none(),
         };
         if start > 0 {
             keys.pass(Window { start, end: start, window_end: start + lookahead });
         }
         Ok(keys)
+    }
+
+    /// Whether no block has any.
+    pub(crate) fn is_none(&self) -> bool {
+        self.is_none
     }
 
     /// The most bytes that [`write`](Self::write) puts for a block of `window` tokens.
@@ -92,7 +101,11 @@ impl<'a> ExtraKeys<'a> {
     }
 
     /// Writes the keys of the next block: nothing at all, or a tuple.
+    #[inline]
     pub(crate) fn write<E: Encode>(&mut self, to: &mut E, out: &mut Message<'_>, window: Window) {
+        if self.is_none {
+            return to.none(out);
+        }
         let items = self.items_in(window);
         let salt = self.salt.filter(|_| window.start == 0);
         let count = usize::from(self.lora.is_some())
@@ -217,6 +230,35 @@ impl<'a> ExtraKeys<'a> {
         while self.item > 0 && end(&self.items[self.item - 1]) > window.end {
             self.item -= 1;
         }
+    }
+}
+
+/// The keys of a block in one unambiguous form, whatever engine they are from: the bytes
+/// that the content scheme hashes. Canonical CBOR, as vLLM 0.31 tags them, but with the
+/// adapter's name alone and in the first block only, because the chain carries it on.
+#[derive(Debug)]
+pub(crate) struct CanonicalKeys<'a>(ExtraKeys<'a>);
+
+impl<'a> CanonicalKeys<'a> {
+    pub(crate) fn of_prompt(extras: &Extras<'a>, start: usize) -> Result<Self, HashError> {
+        ExtraKeys::new(Rules::CANONICAL, extras, start, 0).map(Self)
+    }
+
+    /// The most bytes that [`write`](Self::write) needs.
+    pub(crate) fn bound(&self) -> usize {
+        self.0.bound(0)
+    }
+
+    /// Writes the keys of the next block to the front of `buffer` and tells how many bytes
+    /// they take: none for a block without.
+    pub(crate) fn write(&mut self, buffer: &mut [u8], window: Window) -> usize {
+        if window.start > 0 {
+            self.0.lora = None;
+        }
+        let mut out = Message::new(buffer);
+        self.0.write(&mut Cbor, &mut out, window);
+        // A lone null.
+        if out.len() == 1 { 0 } else { out.len() }
     }
 }
 

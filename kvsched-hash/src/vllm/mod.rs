@@ -13,12 +13,14 @@ mod rules;
 mod version;
 
 pub use algorithm::Algorithm;
+pub(crate) use extra_keys::{CanonicalKeys, Window};
 pub use version::VllmVersion;
 
-use crate::{Digest, HashError, SchemeError, hasher::Span, sha256};
+use crate::hasher::{Span, check_tokens};
+use crate::{Digest, HashError, SchemeError, scratch, sha256};
 use cbor::Cbor;
-use encode::{Encode, Message, SLACK};
-use extra_keys::{ExtraKeys, Window};
+use encode::{Encode, Message, SLACK, Tail};
+use extra_keys::ExtraKeys;
 use pickle::Pickle;
 use rules::Rules;
 use twox_hash::XxHash3_128;
@@ -41,10 +43,10 @@ impl VllmScheme {
         algorithm: Algorithm,
         seed: Option<&str>,
     ) -> Result<Self, SchemeError> {
-        const LIMIT: usize = 4096;
         let resolved = rules::seed(version, algorithm, seed)?;
-        if resolved.len() > LIMIT {
-            return Err(SchemeError::SeedLength { len: resolved.len(), limit: LIMIT });
+        let (len, limit) = (resolved.len(), SchemeError::MAX_SEED);
+        if len > limit {
+            return Err(SchemeError::SeedLength { len, limit });
         }
         let mut buffer = vec![0; resolved.len() + 32 + sha256::PADDING];
         let mut message = Message::new(&mut buffer);
@@ -77,81 +79,117 @@ impl VllmScheme {
         if span.blocks == 0 {
             return Ok(());
         }
+        check_tokens(span.tokens, span.start)?;
         let keys = ExtraKeys::new(self.rules, &span.extras, span.start, span.lookahead)?;
         let window = span.block_size + span.lookahead;
         let size = 128 + window * 5 + keys.bound(window) + SLACK + sha256::PADDING;
-        // A buffer on the stack is cleared once a call, one on the heap allocated: the usual
-        // block sizes take the smallest.
-        if size <= 1024 {
-            self.hash_in(&mut [0; 1024], span, keys, parent, sink);
-        } else if size <= 16 * 1024 {
-            self.hash_in(&mut [0; 16 * 1024], span, keys, parent, sink);
-        } else {
-            self.hash_in(&mut vec![0; size], span, keys, parent, sink);
-        }
+        scratch::with(2 * size, |buffer| {
+            let (a, b) = buffer.split_at_mut(size);
+            let messages = [Message::new(a), Message::new(b)];
+            if self.algorithm.is_cbor() {
+                self.hash_with(&mut Cbor, messages, span, keys, parent, sink);
+            } else {
+                self.hash_with(&mut Pickle::default(), messages, span, keys, parent, sink);
+            }
+        });
         Ok(())
-    }
-
-    fn hash_in(
-        &self,
-        buffer: &mut [u8],
-        span: &Span<'_>,
-        keys: ExtraKeys<'_>,
-        parent: Digest,
-        sink: impl FnMut(&Digest),
-    ) {
-        if self.algorithm.is_cbor() {
-            self.hash_with(&mut Cbor, buffer, span, keys, parent, sink);
-        } else {
-            self.hash_with(&mut Pickle::default(), buffer, span, keys, parent, sink);
-        }
     }
 
     fn hash_with<E: Encode>(
         &self,
         to: &mut E,
-        buffer: &mut [u8],
+        [mut this, mut next]: [Message<'_>; 2],
         span: &Span<'_>,
         mut keys: ExtraKeys<'_>,
         mut parent: Digest,
         mut sink: impl FnMut(&Digest),
     ) {
-        let mut message = Message::new(buffer);
-        let out = &mut message;
+        if self.rules.int_digests {
+            // An int's width differs from digest to digest, so it must be there first.
+            for block in 0..span.blocks {
+                self.write(to, &mut this, span, block, &mut keys, &parent);
+                parent = digest(self.algorithm, &mut this);
+                sink(&parent);
+            }
+            return;
+        }
+        // A digest takes ten times as long as writing its message, but for one thing: it
+        // would wait for the message's last bytes to reach the cache. So each message is
+        // written one digest ahead, and only its parent filled in when that is known.
+        let form = self.write(to, &mut this, span, 0, &mut keys, &parent);
+        // Without extra keys only parent and tokens differ from message to message.
+        let repeats = keys.is_none() && span.lookahead == 0 && span.block_size <= 8192;
         for block in 0..span.blocks {
-            let at = block * span.block_size;
-            let start = span.start + at;
-            let end = start + span.block_size;
-            let window = Window { start, end, window_end: end + span.lookahead };
-            let tokens = &span.tokens[at..at + span.block_size + span.lookahead];
-            let (tokens, after) = tokens.split_at(span.block_size);
-
-            out.clear();
-            to.start(out);
-            to.open_tuple(out, 3);
-            if self.rules.int_digests {
-                to.big_uint(out, parent.as_bytes());
-            } else {
-                to.bytes(out, parent.as_bytes());
+            if block + 1 < span.blocks {
+                if repeats && block > 0 {
+                    next.truncate(form.tokens);
+                    to.repeat(&mut next, span.block(block + 1), &form.tail);
+                } else {
+                    self.write(to, &mut next, span, block + 1, &mut keys, &parent);
+                }
             }
-            to.open_tuple(out, tokens.len());
-            to.tokens(out, tokens);
-            to.close_tuple(out, tokens.len());
-            if after.is_empty() {
-                keys.write(to, out, window);
-            } else {
-                to.open_tuple(out, 1 + after.len());
-                keys.write(to, out, window);
-                to.tokens(out, after);
-                to.close_tuple(out, 1 + after.len());
-            }
-            to.close_tuple(out, 3);
-            to.finish(out);
-
-            parent = digest(self.algorithm, out);
+            this.patch_digest(form.parent, &parent);
+            parent = digest(self.algorithm, &mut this);
             sink(&parent);
+            std::mem::swap(&mut this, &mut next);
         }
     }
+
+    /// Writes a block's hash input and tells what stands where in it.
+    #[inline]
+    fn write<E: Encode>(
+        &self,
+        to: &mut E,
+        out: &mut Message<'_>,
+        span: &Span<'_>,
+        block: usize,
+        keys: &mut ExtraKeys<'_>,
+        parent: &Digest,
+    ) -> Form {
+        let at = block * span.block_size;
+        let start = span.start + at;
+        let end = start + span.block_size;
+        let window = Window { start, end, window_end: end + span.lookahead };
+        let tokens = span.block(block);
+        let after = &span.tokens[at + span.block_size..][..span.lookahead];
+
+        out.truncate(0);
+        to.start(out);
+        to.open_tuple(out, 3);
+        let parent = if self.rules.int_digests {
+            to.big_uint(out, parent.as_bytes());
+            0
+        } else {
+            to.digest(out, parent)
+        };
+        to.open_tuple(out, tokens.len());
+        let tokens_at = out.len();
+        to.tokens(out, tokens);
+        let tokens_end = out.len();
+        to.close_tuple(out, tokens.len());
+        if after.is_empty() {
+            keys.write(to, out, window);
+        } else {
+            to.open_tuple(out, 1 + after.len());
+            keys.write(to, out, window);
+            to.tokens(out, after);
+            to.close_tuple(out, 1 + after.len());
+        }
+        to.close_tuple(out, 3);
+        to.finish(out);
+        Form { parent, tokens: tokens_at, tail: out.tail_from(tokens_end) }
+    }
+}
+
+/// What stands where in a message.
+#[derive(Debug)]
+struct Form {
+    /// Where the parent's bytes begin; 0 if it is a number.
+    parent: usize,
+    /// Where the tokens begin.
+    tokens: usize,
+    /// What follows them, if it is as short as without extra keys.
+    tail: Tail,
 }
 
 #[inline]

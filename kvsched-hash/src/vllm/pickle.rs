@@ -9,7 +9,8 @@
 //! character). With an in-process engine two items may share an identifier object; the CBOR
 //! algorithms do not have that ambiguity.
 
-use super::encode::{Encode, Message};
+use super::encode::{Encode, Message, Tail};
+use crate::Digest;
 
 const PROTOCOL_5: [u8; 2] = [0x80, 5];
 const FRAME: u8 = 0x95;
@@ -43,12 +44,14 @@ impl Default for Pickle {
 
 impl Pickle {
     /// What the pickler does on entry to every value: close a full frame.
+    #[inline]
     fn boundary(&mut self, out: &mut Message<'_>) {
         if self.frame.is_some_and(|at| out.len() - at - FRAME_HEADER >= FRAME_TARGET) {
             self.close_frame(out);
         }
     }
 
+    #[inline]
     fn open_frame(&mut self, out: &mut Message<'_>) {
         if self.frame.is_none() {
             self.frame = Some(out.len());
@@ -56,6 +59,7 @@ impl Pickle {
         }
     }
 
+    #[inline]
     fn close_frame(&mut self, out: &mut Message<'_>) {
         let Some(at) = self.frame.take() else { return };
         let len = out.len() - at - FRAME_HEADER;
@@ -66,11 +70,13 @@ impl Pickle {
         }
     }
 
+    #[inline]
     fn write(&mut self, out: &mut Message<'_>, bytes: &[u8]) {
         self.open_frame(out);
         out.put(bytes);
     }
 
+    #[inline]
     fn memoize(&mut self, out: &mut Message<'_>) {
         self.write(out, &[MEMOIZE]);
         self.memo += 1;
@@ -141,14 +147,25 @@ impl Encode for Pickle {
         if self.frame.is_none() || !fits {
             return tokens.iter().for_each(|&t| self.int(out, i64::from(t)));
         }
-        for &token in tokens {
-            // The three widths of a token, without a branch: real prompts mix them at random.
-            let width = usize::from(token >= 256) + usize::from(token >= 65536);
-            const HEADS: [u64; 3] = [b'K' as u64, b'M' as u64, b'J' as u64];
-            const LENGTHS: [usize; 3] = [2, 3, 5];
-            let word = HEADS[width] | u64::from(token) << 8;
-            out.put_front(word.to_le_bytes(), LENGTHS[width]);
-        }
+        out.put_each(tokens, |token| {
+            // As in CBOR: the first choice is predicted, the second selected.
+            let argument = u64::from(token) << 8;
+            if token >= 0x100 {
+                let four = token >= 0x1_0000;
+                (argument | (0x4d - 3 * u64::from(four)), 3 + 2 * usize::from(four))
+            } else {
+                (argument | 0x4b, 2)
+            }
+        });
+    }
+
+    #[inline]
+    fn repeat(&mut self, out: &mut Message<'_>, tokens: &[u32], tail: &Tail) {
+        // A message so short is one frame.
+        self.frame = Some(PROTOCOL_5.len());
+        self.tokens(out, tokens);
+        out.put_tail(tail);
+        self.close_frame(out);
     }
 
     fn none(&mut self, out: &mut Message<'_>) {
@@ -203,6 +220,17 @@ impl Encode for Pickle {
     fn bytes(&mut self, out: &mut Message<'_>, bytes: &[u8]) {
         self.boundary(out);
         self.sized(out, b'C', b'B', bytes);
+    }
+
+    #[inline]
+    fn digest(&mut self, out: &mut Message<'_>, digest: &Digest) -> usize {
+        let len = digest.as_bytes().len();
+        self.boundary(out);
+        self.open_frame(out);
+        out.put(&[b'C', len as u8]);
+        let at = out.skip_digest(len);
+        self.memoize(out);
+        at
     }
 
     fn text(&mut self, out: &mut Message<'_>, text: &str) {

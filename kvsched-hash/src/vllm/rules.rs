@@ -39,6 +39,18 @@ pub(crate) enum EmbedsKey {
 }
 
 impl Rules {
+    /// Not an engine's: the keys that engines announce with a block, told apart by tags, for
+    /// the content scheme. Adapter paths are not announced.
+    pub(crate) const CANONICAL: Self = Self {
+        int_digests: false,
+        lora: LoraKey::Name,
+        offsets: true,
+        touching_items: false,
+        tagged: true,
+        embeds: EmbedsKey::Sha256,
+        lookahead: false,
+    };
+
     pub(crate) const fn of(version: VllmVersion) -> Self {
         Self {
             int_digests: !version.at_least(10, 2),
