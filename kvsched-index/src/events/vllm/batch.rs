@@ -236,6 +236,10 @@ impl<'a> Iterator for Events<'a> {
         self.batch.get(self.range.next()?)
     }
 
+    fn nth(&mut self, n: usize) -> Option<Event<'a>> {
+        self.batch.get(self.range.nth(n)?)
+    }
+
     fn size_hint(&self) -> (usize, Option<usize>) {
         self.range.size_hint()
     }

@@ -12,6 +12,9 @@ pub struct Version {
 }
 
 impl Version {
+    /// The newest whose form is known.
+    pub const NEWEST: Self = Self::of(33, 0);
+
     /// vLLM 0.`minor`.`patch`; `None` before 0.9, which published no events. Releases after
     /// 0.33 are taken to write what 0.33 writes.
     #[must_use]
