@@ -1,4 +1,7 @@
-use crate::Index;
+use crate::{Index, SharedIndex};
+
+/// The fixed parts take a quarter of it.
+const SMALLEST_BUDGET: usize = 64 << 10;
 
 /// Settings of an [`Index`]; every one has a default.
 #[derive(Clone, Debug)]
@@ -15,12 +18,12 @@ pub enum IndexBuildError {
     /// Blocks must hold tokens.
     #[error("a block size of 0 tokens")]
     BlockSize,
-    /// The empty index would already be over its budget.
-    #[error("a budget of {budget} bytes is below the smallest, {smallest}")]
+    /// Too little to hold anything.
+    #[error("a budget of {budget} bytes: the smallest is {smallest}")]
     Budget {
         /// Bytes allowed.
         budget: usize,
-        /// Bytes that every index needs.
+        /// The smallest budget.
         smallest: usize,
     },
 }
@@ -48,7 +51,12 @@ impl IndexBuilder {
         self
     }
 
-    /// Most bytes the index may take. Default: no limit.
+    /// Most bytes the index may take, at least 65,536. Default: no limit.
+    ///
+    /// A write that would exceed it makes the index forget the coldest tails of prompts, down to
+    /// seven eighths; [`IndexStats::evicted`](crate::IndexStats::evicted) counts the blocks. Matches
+    /// are then shorter than the truth, never longer. Memory that a table needs only while it is
+    /// being replaced is not counted.
     #[must_use]
     pub fn byte_budget(mut self, bytes: usize) -> Self {
         self.byte_budget = Some(bytes);
@@ -61,9 +69,29 @@ impl IndexBuilder {
     ///
     /// If a setting is out of its range.
     pub fn build(self) -> Result<Index, IndexBuildError> {
+        self.check()?;
+        Ok(Index::new(self))
+    }
+
+    /// An empty index that threads can share.
+    ///
+    /// # Errors
+    ///
+    /// If a setting is out of its range.
+    pub fn build_shared(self) -> Result<SharedIndex, IndexBuildError> {
+        self.check()?;
+        Ok(SharedIndex::new(&self))
+    }
+
+    fn check(&self) -> Result<(), IndexBuildError> {
         if self.block_size == 0 {
             return Err(IndexBuildError::BlockSize);
         }
-        Ok(Index::new(self))
+        match self.byte_budget {
+            Some(budget) if budget < SMALLEST_BUDGET => {
+                Err(IndexBuildError::Budget { budget, smallest: SMALLEST_BUDGET })
+            }
+            _ => Ok(()),
+        }
     }
 }

@@ -1,9 +1,15 @@
-use crate::naive::Naive;
+use crate::chain::Chains;
+use crate::directory::Directory;
+use crate::matcher::Residency;
+use crate::shared::Exclusive;
+use crate::validate::validate;
+use crate::write::{Write, Writer};
 use crate::{
     GroupError, GroupRule, Holder, IndexBuilder, IndexStats, Repeat, StoreError, StoreOutcome,
 };
+use arc_swap::ArcSwap;
 use kvsched_core::{BlockHash, EndpointId, EngineHash, Group, PrefixMatches};
-use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
 
 /// Which endpoint holds which blocks, and how much of a prompt that is.
 ///
@@ -12,8 +18,23 @@ use std::collections::HashMap;
 /// [`Index::find_matches`].
 #[derive(Debug)]
 pub struct Index {
-    blocks: Naive,
-    names: HashMap<EngineHash, BlockHash>,
+    state: Exclusive<(Residency, Writer)>,
+}
+
+/// What readers see and what only writers know, of an index without blocks.
+pub(crate) fn parts(settings: &IndexBuilder) -> (Residency, Writer) {
+    let (directory, counts) = Directory::new();
+    let map = Residency {
+        directory,
+        chains: Chains::new(),
+        endpoints: AtomicUsize::new(0),
+        hybrids: ArcSwap::default(),
+        hybrid_count: AtomicUsize::new(0),
+    };
+    let mut own =
+        Writer::new(counts, settings.block_size, settings.pending_blocks, settings.byte_budget);
+    own.bytes = Directory::fixed_bytes() + Chains::fixed_bytes();
+    (map, own)
 }
 
 impl Index {
@@ -24,7 +45,14 @@ impl Index {
     }
 
     pub(crate) fn new(settings: IndexBuilder) -> Self {
-        Self { blocks: Naive::new(settings.block_size), names: HashMap::new() }
+        Self { state: Exclusive::new(parts(&settings)) }
+    }
+
+    fn write<R>(&mut self, f: impl FnOnce(&mut Write<'_>) -> R) -> R {
+        let ((map, own), pin) = self.state.write();
+        let done = f(&mut Write { map, own, pin: &pin });
+        own.bytes = own.bytes.wrapping_add_signed(pin.take_bytes());
+        done
     }
 
     /// `holder` now holds `hashes`: consecutive blocks, the first of them after `parent`, or at
@@ -43,10 +71,7 @@ impl Index {
         hashes: &[BlockHash],
         repeat: Repeat,
     ) -> Result<StoreOutcome, StoreError> {
-        if holder.endpoint.0 == u16::MAX {
-            return Err(StoreError::Endpoint(holder.endpoint));
-        }
-        Ok(self.blocks.store(holder, parent, hashes, repeat))
+        self.write(|w| w.store(holder, parent, hashes, repeat))
     }
 
     /// As [`Index::store`], for an engine that announces other hashes than ours: `engine[i]` is
@@ -63,19 +88,14 @@ impl Index {
         hashes: &[BlockHash],
         repeat: Repeat,
     ) -> Result<StoreOutcome, StoreError> {
-        if engine.len() != hashes.len() {
-            return Err(StoreError::Names { engine: engine.len(), hashes: hashes.len() });
-        }
-        let outcome = self.store(holder, parent, hashes, repeat)?;
-        self.names.extend(engine.iter().copied().zip(hashes.iter().copied()));
-        Ok(outcome)
+        self.write(|w| w.store_mapped(holder, parent, engine, hashes, repeat))
     }
 
     /// The block that an engine announced as `engine` to [`Index::store_mapped`]; `None` for one
     /// that nobody holds any more.
     #[must_use]
     pub fn resolve(&self, engine: EngineHash) -> Option<BlockHash> {
-        self.names.get(&engine).copied()
+        self.state.read().0.1.names.get(engine)
     }
 
     /// `holder` no longer holds `hashes`, in whatever order they come. Blocks it does not hold
@@ -84,23 +104,32 @@ impl Index {
     /// Returns how many blocks it held before and does not now. A block with a further copy
     /// ([`Repeat::Copy`]) loses the copy and stays.
     pub fn remove(&mut self, holder: Holder, hashes: &[BlockHash]) -> usize {
-        self.blocks.remove(holder, hashes)
+        self.write(|w| w.remove(holder, hashes))
     }
 
     /// `endpoint` holds nothing any more, in no tier and no group. Its groups' rules stay.
     pub fn clear(&mut self, endpoint: EndpointId) {
-        self.blocks.clear(endpoint);
+        self.write(|w| w.clear(endpoint));
+    }
+
+    /// Gives back now what clears have left behind.
+    ///
+    /// A clear costs the runs it touches, not their blocks: those are forgotten little by little by
+    /// the writes that follow. Nothing but memory tells the difference.
+    pub fn reclaim(&mut self) {
+        self.write(|w| w.sweep(usize::MAX));
     }
 
     /// Forgets `endpoint`: its blocks and its groups' rules. Its id may be given to another.
     pub fn remove_endpoint(&mut self, endpoint: EndpointId) {
-        self.blocks.remove_endpoint(endpoint);
+        self.write(|w| w.remove_endpoint(endpoint));
     }
 
     /// Whether `holder` holds the block, pending or not.
     #[must_use]
     pub fn holds(&self, holder: Holder, hash: BlockHash) -> bool {
-        self.blocks.holds(holder, hash)
+        let ((map, own), pin) = self.state.read();
+        own.holds(map, holder, hash, &pin)
     }
 
     /// Says what a group of `endpoint` needs for a prefix to be usable. A group that is
@@ -116,16 +145,21 @@ impl Index {
         rule: GroupRule,
         block_size: u32,
     ) -> Result<(), GroupError> {
-        if endpoint.0 == u16::MAX {
-            return Err(GroupError::Endpoint(endpoint));
-        }
-        self.blocks.set_group(endpoint, group, rule, block_size)
+        self.write(|w| w.set_group(endpoint, group, rule, block_size))
+    }
+
+    /// Panics if the structure contradicts itself. For tests and fuzzing: it looks at everything.
+    #[doc(hidden)]
+    pub fn validate(&self) {
+        let ((map, own), pin) = self.state.read();
+        validate(map, own, &pin);
     }
 
     /// How much there is.
     #[must_use]
     pub fn stats(&self) -> IndexStats {
-        IndexStats::default()
+        let ((map, own), _) = self.state.read();
+        own.stats(map)
     }
 
     /// The longest usable prefix of a prompt on every endpoint, split by tier.
@@ -133,6 +167,18 @@ impl Index {
     /// `hashes` are the prompt's block hashes from the first. An engine computes at least one
     /// token itself, so leave out a block that ends with the prompt. `out` is overwritten.
     pub fn find_matches(&self, hashes: &[BlockHash], out: &mut PrefixMatches) {
-        self.blocks.find_matches(hashes, out);
+        let ((map, _), pin) = self.state.read();
+        map.find_matches(hashes, None, out, &pin);
+    }
+
+    /// As [`Index::find_matches`], for some endpoints only; the others count as holding nothing.
+    pub fn find_matches_among(
+        &self,
+        hashes: &[BlockHash],
+        candidates: &[EndpointId],
+        out: &mut PrefixMatches,
+    ) {
+        let ((map, _), pin) = self.state.read();
+        map.find_matches(hashes, Some(candidates), out, &pin);
     }
 }

@@ -19,19 +19,37 @@
 //!
 //! Take the facade crate `kvsched` unless you write your own scheduler around the index. For a
 //! set of independent keys (no prefixes) any concurrent hash map is the better index.
-#![forbid(unsafe_code)]
+// Only `shared` is allowed to.
+#![deny(unsafe_code)]
 
 mod builder;
+mod chain;
+mod declare;
+mod detail;
+mod directory;
 pub mod events;
+mod evict;
 mod group;
+mod hold;
 mod holder;
+mod holders;
 mod index;
+mod loose;
+mod matcher;
 #[doc(hidden)]
 pub mod naive;
+mod names;
+mod remove;
+mod shared;
+mod shared_index;
 mod stats;
+mod store;
+mod validate;
+mod write;
 
 pub use builder::{IndexBuildError, IndexBuilder};
 pub use group::{GroupError, GroupRule};
 pub use holder::{Holder, Repeat, StoreError, StoreOutcome};
 pub use index::Index;
+pub use shared_index::SharedIndex;
 pub use stats::IndexStats;

@@ -1,0 +1,267 @@
+//! Chains: runs of consecutive blocks, stored once for the whole fleet.
+
+use crate::shared::{Pin, Words};
+use kvsched_core::{BlockHash, EndpointId};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Most blocks of a chain; longer runs continue in another.
+pub(crate) const LONGEST: usize = 1 << OFFSET_BITS;
+const OFFSET_BITS: u32 = 12;
+/// Chains are numbered below this.
+const CHAINS: u32 = 1 << 28;
+/// Chains of the first page; every further page has twice as many.
+const FIRST_PAGE: u32 = 64;
+const PAGES: usize = (CHAINS / FIRST_PAGE).ilog2() as usize;
+/// Holders that a chain has room for in itself.
+pub(crate) const INLINE: usize = 3;
+
+/// Where a block is: a chain, never 0, and an offset within it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) chain: u32,
+    pub(crate) offset: u16,
+}
+
+impl Place {
+    #[inline]
+    pub(crate) fn to_bits(self) -> u64 {
+        u64::from(self.chain) << OFFSET_BITS | u64::from(self.offset)
+    }
+
+    #[inline]
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self { chain: (bits >> OFFSET_BITS) as u32, offset: (bits as u16) % LONGEST as u16 }
+    }
+}
+
+/// How much of a chain one endpoint holds, in a word; 0 for nobody.
+///
+/// `blocks` is what a query needs: the leading blocks that are usable. Where that is not all there
+/// is to know (holes, slower tiers, several groups), `detail` says where the rest is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) endpoint: EndpointId,
+    pub(crate) blocks: u16,
+    /// Position in the chain's details, 0 for none.
+    pub(crate) detail: u32,
+}
+
+impl Entry {
+    #[inline]
+    pub(crate) fn to_bits(self) -> u64 {
+        u64::from(self.endpoint.0) << 48 | u64::from(self.blocks) << 32 | u64::from(self.detail)
+    }
+
+    #[inline]
+    pub(crate) fn from_bits(bits: u64) -> Option<Self> {
+        (bits != 0).then_some(Self {
+            endpoint: EndpointId((bits >> 48) as u16),
+            blocks: (bits >> 32) as u16,
+            detail: bits as u32,
+        })
+    }
+}
+
+/// One chain: a cache line that answers most questions about it.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Chain {
+    /// Blocks in the directory; further hashes in `hashes` are of blocks forgotten.
+    len: AtomicU64,
+    /// The hash of block `len - 1`, so that whoever matches all of it need not look further.
+    last: AtomicU64,
+    /// The first holders.
+    pub(crate) inline: [AtomicU64; INLINE],
+    /// A hash is written once in the life of a chain.
+    pub(crate) hashes: Words,
+    /// Further holders, see `holders`.
+    pub(crate) more: Words,
+    /// See `detail`.
+    pub(crate) details: Words,
+}
+
+impl Chain {
+    const fn new() -> Self {
+        Self {
+            len: AtomicU64::new(0),
+            last: AtomicU64::new(0),
+            inline: [const { AtomicU64::new(0) }; INLINE],
+            hashes: Words::empty(),
+            more: Words::empty(),
+            details: Words::empty(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::Acquire) as usize
+    }
+
+    /// Says that the first `len` hashes count, the last of them being `last`.
+    #[inline]
+    pub(crate) fn set_len(&self, len: usize, last: u64) {
+        self.last.store(last, Ordering::Relaxed);
+        self.len.store(len as u64, Ordering::Release);
+    }
+
+    #[inline]
+    pub(crate) fn hash(&self, offset: usize, pin: &Pin) -> Option<BlockHash> {
+        self.hashes.get(pin).get(offset).map(|h| BlockHash(h.load(Ordering::Relaxed)))
+    }
+
+    /// Whether `hash` is the block at `offset`.
+    #[inline]
+    pub(crate) fn is(&self, offset: usize, hash: BlockHash, pin: &Pin) -> bool {
+        let len = self.len();
+        if offset + 1 == len && self.last.load(Ordering::Relaxed) == hash.0 {
+            return true;
+        }
+        offset < len && self.hash(offset, pin) == Some(hash)
+    }
+
+    /// How many of `prompt`'s hashes follow each other here from `offset` on.
+    ///
+    /// A hash names everything before it, so equality at the end of a stretch is equality of all of
+    /// it: one comparison where the stretch is whole, a search where it is not.
+    #[inline]
+    pub(crate) fn common(&self, offset: usize, prompt: &[BlockHash], pin: &Pin) -> usize {
+        let len = self.len();
+        let most = prompt.len().min(len.saturating_sub(offset));
+        if most == 0 {
+            return 0;
+        }
+        let end = prompt[most - 1].0;
+        if offset + most == len && self.last.load(Ordering::Relaxed) == end {
+            return most;
+        }
+        let Some(hashes) = self.hashes.get(pin).get(offset..offset + most) else { return 0 };
+        let equal = |i: usize| hashes[i].load(Ordering::Relaxed) == prompt[i].0;
+        if equal(most - 1) {
+            return most;
+        }
+        // Others' matches mostly end where this one does: at a fork.
+        let (mut low, mut high) = (0, most - 1);
+        for word in &self.inline {
+            let fork = Entry::from_bits(word.load(Ordering::Relaxed))
+                .map_or(0, |e| usize::from(e.blocks).saturating_sub(offset));
+            if low < fork && fork <= high {
+                if !equal(fork - 1) {
+                    high = fork - 1;
+                } else if fork == high || !equal(fork) {
+                    return fork;
+                } else {
+                    low = fork + 1;
+                }
+            }
+        }
+        // Invariant: `low` hashes are equal, the one at `high` is not. Eight independent
+        // probes a round cost one cache miss, not eight.
+        while low < high {
+            let step = (high - low).div_ceil(8);
+            let probe = |k: usize| low + k * step;
+            let hits = (1..9)
+                .filter(|&k| probe(k) <= high && equal(probe(k) - 1))
+                .fold(0, |hits, k| hits.max(k));
+            high = high.min(probe(hits + 1) - 1).max(probe(hits));
+            low = probe(hits);
+        }
+        low
+    }
+}
+
+/// All chains. They stay where they are, and a number is given again after its chain has ended.
+#[derive(Debug)]
+pub(crate) struct Chains {
+    pages: Box<[OnceLock<Box<[Chain]>>]>,
+}
+
+impl Chains {
+    pub(crate) fn new() -> Self {
+        Self { pages: (0..PAGES).map(|_| OnceLock::new()).collect() }
+    }
+
+    /// Bytes apart from the pages.
+    pub(crate) const fn fixed_bytes() -> usize {
+        PAGES * size_of::<OnceLock<Box<[Chain]>>>()
+    }
+
+    #[inline]
+    fn position(number: u32) -> (usize, usize) {
+        let n = number + FIRST_PAGE - 1;
+        let page = (n / FIRST_PAGE).ilog2();
+        (page as usize, (n - (FIRST_PAGE << page)) as usize)
+    }
+
+    /// The chain of that number, if there ever was one.
+    #[inline]
+    pub(crate) fn get(&self, number: u32) -> Option<&Chain> {
+        let (page, i) = Self::position(number.max(1));
+        self.pages.get(page)?.get()?.get(i)
+    }
+
+    /// The chain of a number never used before, with the bytes that took.
+    pub(crate) fn create(&self, number: u32) -> (&Chain, usize) {
+        let (page, i) = Self::position(number);
+        let mut bytes = 0;
+        let page = self.pages[page].get_or_init(|| {
+            let chains = (FIRST_PAGE as usize) << page;
+            bytes = chains * size_of::<Chain>();
+            (0..chains).map(|_| Chain::new()).collect()
+        });
+        (&page[i], bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shared::{Exclusive, Fresh};
+
+    #[test]
+    fn a_chain_is_a_cache_line() {
+        assert_eq!(size_of::<Chain>(), 64);
+    }
+
+    #[test]
+    fn numbers_have_places_of_their_own() {
+        let mut next = (0, 0);
+        for number in 1..10_000 {
+            assert_eq!(Chains::position(number), next, "number {number}");
+            next.1 += 1;
+            if next.1 == (FIRST_PAGE as usize) << next.0 {
+                next = (next.0 + 1, 0);
+            }
+        }
+        assert!(Chains::position(CHAINS - FIRST_PAGE).0 < PAGES);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn common_is_the_common_prefix(
+            len in 1usize..200, offset in 0usize..200, same in 0usize..200, more in 0usize..50,
+            forks in proptest::array::uniform3(0u16..200),
+        ) {
+            let offset = offset % len;
+            let mut own = Exclusive::new(Chain::new());
+            let (chain, pin) = own.write();
+            let hashes = Fresh::zeroed(len + 3);
+            for (i, h) in hashes.iter().enumerate().take(len) {
+                h.store(1000 + i as u64, Ordering::Relaxed);
+            }
+            chain.hashes.replace(Some(hashes), &pin);
+            chain.set_len(len, 1000 + len as u64 - 1);
+            for (word, &blocks) in chain.inline.iter().zip(&forks) {
+                let entry = Entry { endpoint: EndpointId(1), blocks, detail: 0 };
+                word.store(entry.to_bits(), Ordering::Relaxed);
+            }
+            let prompt: Vec<_> = (0..same).map(|i| BlockHash(1000 + (offset + i) as u64))
+                .take(len - offset)
+                .chain((0..more).map(|i| BlockHash(i as u64)))
+                .collect();
+            proptest::prop_assert_eq!(
+                chain.common(offset, &prompt, &pin), same.min(len - offset)
+            );
+        }
+    }
+}

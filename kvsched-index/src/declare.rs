@@ -1,0 +1,125 @@
+//! Endpoints and the rules of their groups.
+
+use crate::chain::Entry;
+use crate::detail::{self, Detail, Plane};
+use crate::group::Grouping;
+use crate::loose::{Hybrid, LooseGroup};
+use crate::write::{Owner, Write};
+use crate::{GroupError, GroupRule, holders};
+use kvsched_core::{EndpointId, Group, Tier};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl<'a> Write<'a> {
+    /// Makes sure there is room for an endpoint's state and its group has a rule.
+    pub(crate) fn meet(&mut self, endpoint: EndpointId, group: Group) {
+        let known = self.own.owners.get(endpoint.index());
+        if known.is_some_and(|o| o.groups.iter().any(|&(id, _)| id == group)) {
+            return;
+        }
+        let plain = Grouping::plain(self.own.unit);
+        self.declare(endpoint, group, plain);
+    }
+
+    pub(crate) fn set_group(
+        &mut self,
+        endpoint: EndpointId,
+        group: Group,
+        rule: GroupRule,
+        block_size: u32,
+    ) -> Result<(), GroupError> {
+        if endpoint.0 == u16::MAX {
+            return Err(GroupError::Endpoint(endpoint));
+        }
+        let rule = Grouping::new(group, rule, block_size, self.own.unit)?;
+        if let Some(owner) = self.own.owners.get(endpoint.index()) {
+            match owner.groups.iter().find(|&&(id, _)| id == group) {
+                Some(&(_, old)) if old == rule => return Ok(()),
+                Some(_) if self.group_holds(owner, endpoint, group) => {
+                    return Err(GroupError::InUse { endpoint, group });
+                }
+                _ => {}
+            }
+        }
+        self.declare(endpoint, group, rule);
+        Ok(())
+    }
+
+    pub(crate) fn group_holds(&self, owner: &Owner, endpoint: EndpointId, group: Group) -> bool {
+        if let Some(loose) = owner.loose.iter().find(|g| g.group == group) {
+            return !loose.is_empty();
+        }
+        owner.chains.iter().filter_map(|&n| self.map.chains.get(n)).any(|chain| {
+            let Some(entry) = holders::find(chain, endpoint, self.pin) else { return false };
+            match Detail::of(entry, chain.details.get(self.pin)) {
+                None => owner.chained().next() == Some(group),
+                Some(record) => record.holds_any(group),
+            }
+        })
+    }
+
+    /// Gives a group that holds nothing its rule.
+    pub(crate) fn declare(&mut self, endpoint: EndpointId, group: Group, rule: Grouping) {
+        let owners = &mut self.own.owners;
+        if owners.len() <= endpoint.index() {
+            owners.resize_with(endpoint.index() + 1, Owner::default);
+            self.map.endpoints.store(owners.len(), Ordering::Release);
+        }
+        let owner = &mut owners[endpoint.index()];
+        let before: Vec<Group> = owner.chained().collect();
+        owner.groups.retain(|&(id, _)| id != group);
+        owner.groups.push((group, rule));
+        owner.groups.sort_unstable_by_key(|&(id, _)| id);
+        owner.loose.retain(|g| g.group != group);
+        // A group that has no say holds its blocks apart, so that removals are counted alike.
+        if !rule.is_chained() {
+            owner.loose.push(Arc::new(LooseGroup::new(group, rule)));
+        }
+        let after: Vec<Group> = owner.chained().collect();
+        if before != after && owner.entries > 0 {
+            self.regroup(endpoint, before.first().copied(), &after);
+        }
+        self.publish_loose(endpoint);
+    }
+
+    /// Rewrites what `endpoint` holds after other groups than before must agree.
+    pub(crate) fn regroup(&mut self, endpoint: EndpointId, plain: Option<Group>, groups: &[Group]) {
+        let mut chains = self.own.owners[endpoint.index()].chains.clone();
+        chains.sort_unstable();
+        chains.dedup();
+        for number in chains {
+            let Some(chain) = self.map.chains.get(number) else { continue };
+            let Some(entry) = holders::find(chain, endpoint, self.pin) else { continue };
+            let details = self.details(chain);
+            let room = chain.hashes.get(self.pin).len();
+            let old = Detail::of(entry, chain.details.get(self.pin));
+            // A watermark spoke of the one group there was; that one still agrees, since it holds.
+            let group = if old.is_none() { plain } else { groups.first().copied() };
+            let plane = Plane::new(Tier::DEVICE, group.unwrap_or_default());
+            let at = details.create(endpoint, groups.len() as u16, plane, room, old);
+            let record = Detail::of(Entry { detail: at, ..entry }, chain.details.get(self.pin));
+            if let (None, Some(bits)) = (old, record.and_then(|r| r.plane(plane))) {
+                detail::set(bits, 0, usize::from(entry.blocks));
+            }
+            self.settle(chain, endpoint, Some(entry), at);
+        }
+    }
+
+    /// Lets readers know the loose groups of `endpoint`.
+    pub(crate) fn publish_loose(&self, endpoint: EndpointId) {
+        let owner = &self.own.owners[endpoint.index()];
+        let published = self.map.hybrids.load();
+        let mut hybrids: Vec<Hybrid> =
+            published.iter().filter(|h| h.endpoint != endpoint).cloned().collect();
+        let groups: Vec<_> =
+            owner.loose.iter().filter(|g| g.rule.rule != GroupRule::Ignored).cloned().collect();
+        if groups.is_empty() && published.len() == hybrids.len() {
+            return;
+        }
+        if !groups.is_empty() {
+            hybrids.push(Hybrid { endpoint, chained: owner.chained().next().is_some(), groups });
+        }
+        self.map.hybrid_count.store(hybrids.len(), Ordering::Release);
+        self.map.hybrids.store(Arc::new(hybrids));
+    }
+}

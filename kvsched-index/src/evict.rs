@@ -1,0 +1,115 @@
+//! Staying within the byte budget: what nobody will miss goes first.
+
+use crate::chain::{Chain, Entry};
+use crate::detail::{self, Detail};
+use crate::holders;
+use crate::write::Write;
+use std::sync::atomic::Ordering;
+
+impl<'a> Write<'a> {
+    /// Forgets the coldest tails until the index fits its budget with an eighth to spare.
+    ///
+    /// A tail is a run that no other run continues, or what lies behind the last continuation; a
+    /// prompt's beginning goes only after all that follows it. What is forgotten counts as evicted,
+    /// and matches are shorter than the truth from then on, never longer.
+    pub(crate) fn keep_budget(&mut self) {
+        let Some(budget) = self.own.budget else { return };
+        if self.bytes() <= budget {
+            return;
+        }
+        self.sweep(usize::MAX);
+        self.trim();
+        while self.bytes() > budget - budget / 8 && self.own.blocks > 0 {
+            // At the average price; the next round corrects it.
+            let over = self.bytes() - (budget - budget / 8);
+            let price = (self.bytes() / self.own.blocks).max(1);
+            self.evict(over / price + 1);
+            self.trim();
+        }
+        // Without chains, what is left are the blocks of loose groups.
+        let mut largest: Vec<_> = self.own.owners.iter().flat_map(|o| o.loose.clone()).collect();
+        largest.sort_by_key(|group| group.len());
+        while self.bytes() > budget {
+            let Some(group) = largest.pop() else { return };
+            self.own.evicted += group.len() as u64;
+            group.clear(self.pin);
+            self.trim();
+        }
+    }
+
+    /// Forgets about `most` blocks, coldest tails first.
+    fn evict(&mut self, most: usize) {
+        let mut kept = vec![0u16; self.own.runs.len()];
+        let mut by_age = Vec::with_capacity(self.own.chains);
+        for (number, run) in self.own.runs.iter().enumerate().skip(1) {
+            let alive = self.map.chains.get(number as u32).is_some_and(|c| c.len() > 0);
+            if !alive {
+                continue;
+            }
+            by_age.push((self.own.clock.wrapping_sub(run.touched), number as u32));
+            if let Some(place) = run.parent.and_then(|p| self.map.place(p, self.pin)) {
+                let kept = &mut kept[place.chain as usize];
+                *kept = (*kept).max(place.offset + 1);
+            }
+        }
+        by_age.sort_unstable_by(|a, b| b.cmp(a));
+        let mut evicted = 0;
+        for (_, number) in by_age {
+            if evicted >= most {
+                break;
+            }
+            if let Some(chain) = self.map.chains.get(number) {
+                evicted += self.cut(number, chain, usize::from(kept[number as usize]));
+            }
+        }
+        self.own.evicted += evicted as u64;
+    }
+
+    /// Takes everything from `len` on away from every holder; returns how many blocks that were.
+    fn cut(&mut self, number: u32, chain: &'a Chain, len: usize) -> usize {
+        if len >= chain.len() {
+            return 0;
+        }
+        let mut entries = Vec::new();
+        holders::all(chain, self.pin, |entry| {
+            entries.push(entry);
+            true
+        });
+        for entry in entries {
+            match Detail::of(entry, chain.details.get(self.pin)) {
+                None if len == 0 => self.left(chain, entry.endpoint),
+                None if usize::from(entry.blocks) > len => {
+                    let new = Entry { blocks: len as u16, ..entry };
+                    holders::put(chain, Some(entry), new, self.pin);
+                }
+                None => {}
+                Some(record) => {
+                    record.planes().for_each(|(_, bits)| detail::clear_from(bits, len));
+                    self.settle(chain, entry.endpoint, Some(entry), entry.detail);
+                }
+            }
+        }
+        if !self.own.copies.is_empty() {
+            for word in &chain.hashes.get(self.pin)[len..chain.len()] {
+                let gone = word.load(Ordering::Relaxed);
+                self.own.copies.retain(|(_, hash), _| hash.0 != gone);
+            }
+        }
+        self.shrink(number, chain, usize::MAX)
+    }
+
+    /// Gives spare room back.
+    fn trim(&mut self) {
+        self.map.directory.fit(&self.own.counts, self.pin);
+        let (map, pin) = (self.map, self.pin);
+        self.own.names.fit(|block| map.knows(block, pin));
+        self.own.copies.shrink_to_fit();
+        self.own.bytes = self.own.bytes.wrapping_add_signed(self.pin.take_bytes());
+    }
+
+    /// Bytes allocated now.
+    fn bytes(&mut self) -> usize {
+        self.own.bytes = self.own.bytes.wrapping_add_signed(self.pin.take_bytes());
+        self.own.total_bytes()
+    }
+}

@@ -1,0 +1,174 @@
+use crate::index::parts;
+use crate::matcher::Residency;
+use crate::shared::Concurrent;
+use crate::validate::validate;
+use crate::write::{Write, Writer};
+use crate::{
+    GroupError, GroupRule, Holder, IndexBuilder, IndexStats, Repeat, StoreError, StoreOutcome,
+};
+use kvsched_core::{BlockHash, EndpointId, EngineHash, Group, PrefixMatches};
+
+/// An [`Index`](crate::Index) that many threads ask while others write.
+///
+/// The same structure behind `&self`. Queries take no lock, allocate nothing, and are never
+/// blocked: not by other queries and not by a writer, even one that was suspended in the middle of
+/// its work. Writers take turns.
+///
+/// # Consistency
+///
+/// What a query may see while a write is under way:
+///
+/// * Per endpoint and run of blocks, the state before the write or after it, never one between.
+///   A run is what was stored together and holds at most 4,096 blocks.
+/// * The runs of a prompt are looked at one after another, from the first. A block that was held
+///   during the whole query is found if all before it were held during the whole query. A
+///   block is only ever reported if it was held at some moment of the query.
+/// * So a match of several runs that are written *during* the query may be of blocks that were
+///   never held at the same time: as if the query had been asked a moment earlier for the
+///   first run than for the last.
+/// * The split by tier is read after the match. Where a write comes between, it may be that of the
+///   later state, and its parts may not add up to the match.
+/// * A query that begins after a write returned sees all of that write.
+///
+/// ```
+/// use kvsched_core::{BlockHash, EndpointId, PrefixMatches};
+/// use kvsched_index::{Holder, Index, Repeat};
+///
+/// let index = Index::builder().build_shared()?;
+/// let prompt: Vec<_> = (0..100).map(BlockHash).collect();
+/// std::thread::scope(|s| {
+///     s.spawn(|| index.store(Holder::device(EndpointId(0)), None, &prompt, Repeat::Known));
+///     s.spawn(|| {
+///         let mut matches = PrefixMatches::new();
+///         index.find_matches(&prompt, &mut matches);
+///         assert!(matches!(matches.blocks(EndpointId(0)), 0 | 100)); // before or after
+///     });
+/// });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct SharedIndex {
+    state: Concurrent<Residency, Writer>,
+}
+
+impl SharedIndex {
+    pub(crate) fn new(settings: &IndexBuilder) -> Self {
+        let (map, own) = parts(settings);
+        Self { state: Concurrent::new(map, own) }
+    }
+
+    fn write<R>(&self, f: impl FnOnce(&mut Write<'_>) -> R) -> R {
+        self.state.write(|map, own, pin| {
+            let done = f(&mut Write { map, own, pin });
+            own.bytes = own.bytes.wrapping_add_signed(pin.take_bytes());
+            done
+        })
+    }
+
+    /// As [`Index::store`](crate::Index::store).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn store(
+        &self,
+        holder: Holder,
+        parent: Option<BlockHash>,
+        hashes: &[BlockHash],
+        repeat: Repeat,
+    ) -> Result<StoreOutcome, StoreError> {
+        self.write(|w| w.store(holder, parent, hashes, repeat))
+    }
+
+    /// As [`Index::store_mapped`](crate::Index::store_mapped).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn store_mapped(
+        &self,
+        holder: Holder,
+        parent: Option<BlockHash>,
+        engine: &[EngineHash],
+        hashes: &[BlockHash],
+        repeat: Repeat,
+    ) -> Result<StoreOutcome, StoreError> {
+        self.write(|w| w.store_mapped(holder, parent, engine, hashes, repeat))
+    }
+
+    /// As [`Index::remove`](crate::Index::remove).
+    pub fn remove(&self, holder: Holder, hashes: &[BlockHash]) -> usize {
+        self.write(|w| w.remove(holder, hashes))
+    }
+
+    /// As [`Index::clear`](crate::Index::clear).
+    pub fn clear(&self, endpoint: EndpointId) {
+        self.write(|w| w.clear(endpoint));
+    }
+
+    /// As [`Index::reclaim`](crate::Index::reclaim).
+    pub fn reclaim(&self) {
+        self.write(|w| w.sweep(usize::MAX));
+    }
+
+    /// As [`Index::remove_endpoint`](crate::Index::remove_endpoint).
+    pub fn remove_endpoint(&self, endpoint: EndpointId) {
+        self.write(|w| w.remove_endpoint(endpoint));
+    }
+
+    /// As [`Index::set_group`](crate::Index::set_group).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn set_group(
+        &self,
+        endpoint: EndpointId,
+        group: Group,
+        rule: GroupRule,
+        block_size: u32,
+    ) -> Result<(), GroupError> {
+        self.write(|w| w.set_group(endpoint, group, rule, block_size))
+    }
+
+    /// As [`Index::find_matches`](crate::Index::find_matches), without a lock.
+    pub fn find_matches(&self, hashes: &[BlockHash], out: &mut PrefixMatches) {
+        let (map, pin) = self.state.read();
+        map.find_matches(hashes, None, out, &pin);
+    }
+
+    /// As [`Index::find_matches_among`](crate::Index::find_matches_among), without a lock.
+    pub fn find_matches_among(
+        &self,
+        hashes: &[BlockHash],
+        candidates: &[EndpointId],
+        out: &mut PrefixMatches,
+    ) {
+        let (map, pin) = self.state.read();
+        map.find_matches(hashes, Some(candidates), out, &pin);
+    }
+
+    /// As [`Index::holds`](crate::Index::holds). Waits for the writer of the moment.
+    #[must_use]
+    pub fn holds(&self, holder: Holder, hash: BlockHash) -> bool {
+        self.write(|w| w.own.holds(w.map, holder, hash, w.pin))
+    }
+
+    /// As [`Index::resolve`](crate::Index::resolve). Waits for the writer of the moment.
+    #[must_use]
+    pub fn resolve(&self, engine: EngineHash) -> Option<BlockHash> {
+        self.write(|w| w.own.names.get(engine))
+    }
+
+    /// As [`Index::stats`](crate::Index::stats). Waits for the writer of the moment.
+    #[must_use]
+    pub fn stats(&self) -> IndexStats {
+        self.write(|w| w.own.stats(w.map))
+    }
+
+    /// Panics if the structure contradicts itself. For tests: it looks at everything.
+    #[doc(hidden)]
+    pub fn validate(&self) {
+        self.write(|w| validate(w.map, w.own, w.pin));
+    }
+}

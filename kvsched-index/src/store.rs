@@ -1,0 +1,275 @@
+//! Stores.
+
+use crate::chain::{Chain, LONGEST, Place};
+use crate::holders;
+use crate::loose::LooseGroup;
+use crate::shared::Fresh;
+use crate::write::{AHEAD, Run, RunState, Write};
+use crate::{Holder, Repeat, StoreError, StoreOutcome};
+use kvsched_core::{BlockHash, EngineHash};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+impl<'a> Write<'a> {
+    pub(crate) fn store(
+        &mut self,
+        holder: Holder,
+        parent: Option<BlockHash>,
+        hashes: &[BlockHash],
+        repeat: Repeat,
+    ) -> Result<StoreOutcome, StoreError> {
+        if holder.endpoint.0 == u16::MAX {
+            return Err(StoreError::Endpoint(holder.endpoint));
+        }
+        self.own.clock = self.own.clock.wrapping_add(1);
+        self.meet(holder.endpoint, holder.group);
+        let owner = &self.own.owners[holder.endpoint.index()];
+        if let Some(group) = owner.loose.iter().find(|g| g.group == holder.group) {
+            let group = Arc::clone(group);
+            let outcome = self.store_loose(&group, holder, hashes, repeat);
+            self.keep_budget();
+            return Ok(outcome);
+        }
+        let outcome = self.store_chained(holder, parent, hashes, repeat)?;
+        self.sweep(2 * hashes.len() + 8);
+        self.keep_budget();
+        Ok(outcome)
+    }
+
+    pub(crate) fn store_mapped(
+        &mut self,
+        holder: Holder,
+        parent: Option<BlockHash>,
+        engine: &[EngineHash],
+        hashes: &[BlockHash],
+        repeat: Repeat,
+    ) -> Result<StoreOutcome, StoreError> {
+        if engine.len() != hashes.len() {
+            return Err(StoreError::Names { engine: engine.len(), hashes: hashes.len() });
+        }
+        let outcome = self.store(holder, parent, hashes, repeat)?;
+        let (map, pin) = (self.map, self.pin);
+        for (&name, &block) in engine.iter().zip(hashes) {
+            self.own.names.insert(name, block, |b| map.knows(b, pin));
+        }
+        self.keep_budget();
+        Ok(outcome)
+    }
+
+    pub(crate) fn store_loose(
+        &mut self,
+        group: &LooseGroup,
+        holder: Holder,
+        hashes: &[BlockHash],
+        repeat: Repeat,
+    ) -> StoreOutcome {
+        let mut outcome = StoreOutcome::default();
+        for &hash in hashes {
+            if group.tier(holder.tier).insert(hash, self.pin) {
+                outcome.stored += 1;
+            } else {
+                outcome.repeated += 1;
+                self.copy(holder, hash, repeat);
+            }
+        }
+        outcome
+    }
+
+    pub(crate) fn copy(&mut self, holder: Holder, hash: BlockHash, repeat: Repeat) {
+        if repeat == Repeat::Copy {
+            *self.own.copies.entry((holder, hash)).or_default() += 1;
+        }
+    }
+
+    pub(crate) fn store_chained(
+        &mut self,
+        holder: Holder,
+        parent: Option<BlockHash>,
+        hashes: &[BlockHash],
+        repeat: Repeat,
+    ) -> Result<StoreOutcome, StoreError> {
+        let mut outcome = StoreOutcome::default();
+        for &hash in hashes.iter().take(AHEAD) {
+            self.map.directory.prefetch(hash, self.pin);
+        }
+        let Some(&first) = hashes.first() else { return Ok(outcome) };
+        let mut known = self.map.place(first, self.pin);
+        let mut before = None;
+        if let (None, Some(parent)) = (known, parent) {
+            before = self.map.place(parent, self.pin);
+            outcome.pending = before.is_none();
+            let pending = self.own.pending;
+            if outcome.pending && pending + hashes.len() > self.own.pending_limit {
+                let (blocks, limit) = (hashes.len(), self.own.pending_limit);
+                return Err(StoreError::Pending { blocks, pending, limit });
+            }
+        }
+        let mut previous = parent;
+        let mut at = 0;
+        while at < hashes.len() {
+            let place = match known {
+                Some(place) => place,
+                None => {
+                    self.append(holder, previous, before, &hashes[at..], outcome.pending && at == 0)
+                }
+            };
+            let Some(chain) = self.map.chains.get(place.chain) else { break };
+            let from = usize::from(place.offset);
+            let count = chain.common(from, &hashes[at..], self.pin);
+            if count == 0 {
+                break;
+            }
+            if repeat == Repeat::Copy {
+                for (i, &hash) in hashes[at..at + count].iter().enumerate() {
+                    if self.own.holds_at(chain, holder, from + i, self.pin) {
+                        self.copy(holder, hash, repeat);
+                    }
+                }
+            }
+            self.own.runs[place.chain as usize].touched = self.own.clock;
+            let new = self.hold(place.chain, chain, holder, from, from + count);
+            outcome.stored += new;
+            outcome.repeated += count - new;
+            at += count;
+            previous = Some(hashes[at - 1]);
+            before = Some(Place { offset: (from + count - 1) as u16, ..place });
+            known = hashes.get(at).and_then(|&h| self.map.place(h, self.pin));
+        }
+        Ok(outcome)
+    }
+
+    /// Writes the unknown blocks at the beginning of `hashes`: behind `before` if that is where a
+    /// chain of this holder alone ends, and into a chain of their own otherwise.
+    pub(crate) fn append(
+        &mut self,
+        holder: Holder,
+        parent: Option<BlockHash>,
+        before: Option<Place>,
+        hashes: &[BlockHash],
+        pending: bool,
+    ) -> Place {
+        let continued = before.filter(|b| self.continues(*b, holder, hashes[0]));
+        let (number, start) = match continued {
+            Some(before) => (before.chain, usize::from(before.offset) + 1),
+            None => (self.begin(parent, pending), 0),
+        };
+        let map = self.map;
+        let Some(chain) = map.chains.get(number) else {
+            unreachable!("chain {number} was just given out")
+        };
+        let most = hashes.len().min(LONGEST - start);
+        self.reserve(chain, start, most);
+        let words = chain.hashes.get(self.pin);
+        let written = usize::from(self.own.runs[number as usize].written);
+        let mut count = 0;
+        loop {
+            let hash = hashes[count];
+            let offset = start + count;
+            // A hash is written once: another one in its place begins a chain of its own.
+            let word = &words[offset];
+            if offset < written && word.load(Ordering::Relaxed) != hash.0 {
+                break;
+            }
+            word.store(hash.0, Ordering::Relaxed);
+            let place = Place { chain: number, offset: offset as u16 };
+            map.directory.insert(hash, place, &mut self.own.counts, self.pin);
+            if !self.own.waiting.is_empty() {
+                self.arrived(hash);
+            }
+            count += 1;
+            if let Some(&ahead) = hashes.get(count + AHEAD) {
+                map.directory.prefetch(ahead, self.pin);
+            }
+            if count == most || map.place(hashes[count], self.pin).is_some() {
+                break;
+            }
+        }
+        let end = start + count;
+        chain.set_len(end, hashes[count - 1].0);
+        if self.own.runs[number as usize].state.pending {
+            self.own.pending += count;
+        }
+        self.own.blocks += count;
+        let run = &mut self.own.runs[number as usize];
+        run.written = run.written.max(end as u16);
+        if start == 0 && count < most {
+            self.fit(chain, end);
+        }
+        Place { chain: number, offset: start as u16 }
+    }
+
+    /// Whether a block after `before` belongs into the same chain: it is the end, there is room,
+    /// and nobody else holds any of it. (Where others do, the end is likely a fork.)
+    pub(crate) fn continues(&self, before: Place, holder: Holder, hash: BlockHash) -> bool {
+        let Some(chain) = self.map.chains.get(before.chain) else { return false };
+        let next = usize::from(before.offset) + 1;
+        next == chain.len()
+            && next < LONGEST
+            && (next >= usize::from(self.own.runs[before.chain as usize].written)
+                || chain.hash(next, self.pin) == Some(hash))
+            && holders::all(chain, self.pin, |e| e.endpoint == holder.endpoint)
+    }
+
+    /// A new, empty chain.
+    pub(crate) fn begin(&mut self, parent: Option<BlockHash>, pending: bool) -> u32 {
+        if self.own.unused.is_empty() {
+            let mut later = self.own.unused_later.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::swap(&mut self.own.unused, &mut later);
+        }
+        let number = self.own.unused.pop().unwrap_or_else(|| {
+            self.own.runs.push(Run::default());
+            let number = (self.own.runs.len() - 1) as u32;
+            let (_, bytes) = self.map.chains.create(number);
+            self.pin.count(bytes as isize);
+            number
+        });
+        self.own.runs[number as usize] = Run {
+            parent,
+            touched: self.own.clock,
+            written: 0,
+            state: RunState { pending, stale: false },
+        };
+        if let (true, Some(parent)) = (pending, parent) {
+            self.own.waiting.entry(parent).or_default().push(number);
+        }
+        self.own.chains += 1;
+        number
+    }
+
+    /// A block has arrived: those who waited for it are pending no more.
+    pub(crate) fn arrived(&mut self, hash: BlockHash) {
+        for number in self.own.waiting.remove(&hash).unwrap_or_default() {
+            let state = &mut self.own.runs[number as usize].state;
+            if std::mem::take(&mut state.pending) {
+                self.own.pending -= self.map.chains.get(number).map_or(0, Chain::len);
+            }
+        }
+    }
+
+    /// Makes room for `more` hashes after the first `len`.
+    pub(crate) fn reserve(&self, chain: &Chain, len: usize, more: usize) {
+        let old = chain.hashes.get(self.pin);
+        let needed = len + more;
+        if needed <= old.len() {
+            return;
+        }
+        // Chains that grow block by block grow by a quarter.
+        let room = if len == 0 { needed } else { needed.max(len + len / 4 + 4).min(LONGEST) };
+        self.resize(chain, room);
+    }
+
+    /// Gives back room that turned out not to be needed.
+    pub(crate) fn fit(&self, chain: &Chain, len: usize) {
+        if chain.hashes.get(self.pin).len() > len + len / 4 {
+            self.resize(chain, len);
+        }
+    }
+
+    pub(crate) fn resize(&self, chain: &Chain, room: usize) {
+        let new = Fresh::zeroed(room);
+        for (old, new) in chain.hashes.get(self.pin).iter().zip(new.iter()) {
+            new.store(old.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        chain.hashes.replace(Some(new), self.pin);
+    }
+}
