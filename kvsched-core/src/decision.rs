@@ -2,6 +2,7 @@ use crate::EndpointId;
 
 /// Where a request goes, and how sure that was.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Decision {
     /// The endpoint to send the request to.
     pub endpoint: EndpointId,

@@ -5,6 +5,7 @@ use std::fmt;
 /// Ids are dense (a registry hands them out from zero), so that matches, loads and scores
 /// can be plain arrays. At most 65,535 endpoints exist at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[repr(transparent)]
 pub struct EndpointId(pub u16);
 
@@ -30,5 +31,6 @@ pub struct Group(pub u8);
 
 /// A LoRA adapter, by the dense id that a registry gave its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[repr(transparent)]
 pub struct LoraId(pub u32);

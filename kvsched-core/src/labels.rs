@@ -8,6 +8,7 @@
 /// assert_eq!(labels.get("rack"), None);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Labels(Vec<(String, String)>);
 
 impl Labels {

@@ -6,6 +6,7 @@ use crate::{LoraId, Time};
 /// simulator. Unknown figures stay at their default, which means an idle endpoint.
 /// Negative or non-finite values are read as 0 by the scorers.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Load {
     /// Requests that wait for their first scheduling (`vllm:num_requests_waiting`).
     pub waiting_requests: u32,
@@ -15,6 +16,8 @@ pub struct Load {
     pub kv_usage: f64,
     /// KV cache size in tokens; 0 where unknown.
     pub kv_capacity_tokens: u64,
+    /// KV in the cache, in use or kept for reuse, in tokens; 0 where unknown.
+    pub resident_tokens: u64,
     /// Prompt tokens routed here and not yet prefilled, without those found in the cache.
     pub queued_prefill_tokens: u64,
     /// Requests routed here and not yet finished, by the router's own count.
@@ -57,6 +60,7 @@ impl Load {
 
 /// LoRA adapters on an endpoint (`vllm:lora_requests_info`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LoraLoad {
     /// Adapters that running requests use.
     pub active: Vec<LoraId>,

@@ -19,6 +19,7 @@ use crate::{EndpointId, Tier};
 /// assert_eq!(m.blocks(EndpointId(0)), 0);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PrefixMatches {
     prompt_blocks: u32,
     blocks: Vec<u32>,
@@ -27,6 +28,7 @@ pub struct PrefixMatches {
 
 /// Blocks of an endpoint's match that a tier slower than the device serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct TierRun {
     /// Who holds them.
     pub endpoint: EndpointId,

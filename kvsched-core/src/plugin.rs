@@ -19,6 +19,8 @@ pub struct Request<'a> {
     pub pinned: Option<EndpointId>,
     /// The endpoint already chosen for another stage of it: topology is measured from there.
     pub near: Option<EndpointId>,
+    /// Requests a second expected for the prefix it shares; 0 where unknown.
+    pub prefix_demand: f64,
     /// Time to the first token it must keep.
     pub ttft_slo: Option<Duration>,
     /// Time per output token it must keep.
@@ -34,6 +36,9 @@ pub struct Candidate {
     pub row: u32,
     /// Leading prompt blocks it holds in any tier.
     pub matched_blocks: u32,
+    /// Prompt tokens behind the match that it need not compute either: those of chunks it
+    /// holds for any position.
+    pub saved_tokens: u32,
     /// Its rows in [`Context::slow_runs`]: the first, and one past the last.
     pub slow: (u32, u32),
 }
@@ -99,6 +104,7 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn uncached_tokens(&self, candidate: &Candidate) -> u32 {
         let cached = candidate.matched_blocks.saturating_mul(self.request.block_size);
+        let cached = cached.saturating_add(candidate.saved_tokens);
         self.request.prompt_tokens.saturating_sub(cached)
     }
 }
@@ -177,6 +183,11 @@ pub trait Scorer: Debug + Send + Sync {
     /// finite, or out of range is a fault of the scorer: the profile reports it and counts
     /// it as neutral (0.5).
     fn score(&self, cx: &Context<'_>, scores: &mut [f64]);
+
+    /// Hands `term` the parts that made up the score of the candidate at `position`, each with
+    /// a name and a value in seconds, for receipts. Default: there are none.
+    fn terms(&self, _cx: &Context<'_>, _position: usize, _term: &mut dyn FnMut(&'static str, f64)) {
+    }
 }
 
 /// Chooses one candidate by the scores.

@@ -12,6 +12,7 @@ use crate::Tier;
 /// benchmark of 2025 and 2026: a full hit's floor of 0.15 s, 57 µs a token, 2.1 ns a pair, steps of
 /// 22 ms + 0.4 ms a sequence, 256 KiB of KV a token.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Rates {
     /// Seconds to the first token of a prompt that is wholly cached.
     pub prefill: f64,
@@ -38,6 +39,7 @@ pub struct Rates {
 
 /// What moving KV takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Transfer {
     /// Seconds before the first token arrives.
     pub t0: f64,

@@ -13,6 +13,7 @@ use std::time::Duration;
 /// assert_eq!(Time(0).since(t), Duration::ZERO); // a clock that goes back has not advanced
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[repr(transparent)]
 pub struct Time(pub u64);
 

@@ -49,23 +49,33 @@
 
 #[cfg(feature = "serde")]
 pub mod config;
+pub mod cost;
 pub mod filter;
 pub mod picker;
 pub mod preset;
 pub mod scorer;
+pub mod segment;
 
+#[cfg(feature = "serde")]
+mod any_float;
+mod hot;
 mod inflight;
 mod nearest;
+mod pair;
 mod parameter;
 mod profile;
 mod receipt;
+mod record;
 mod scale;
 mod scratch;
 mod topology;
 
+pub use hot::HotPrefixes;
 pub use inflight::{InFlight, Outstanding, Report, Routed, Ticket};
+pub use pair::Pair;
 pub use parameter::ParameterError;
 pub use profile::{DecideInput, Profile, ProfileBuilder, ProfileError};
 pub use receipt::{Receipt, ReceiptRow};
+pub use record::Record;
 pub use scratch::Scratch;
 pub use topology::Proximity;

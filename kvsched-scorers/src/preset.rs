@@ -17,6 +17,7 @@ use kvsched_core::{Picker, Scorer};
 ///
 /// | name | rule |
 /// |---|---|
+/// | `cost` | the fewest seconds of delay for everybody: [`cost`](crate::cost) |
 /// | `llm-d` | precise prefix 3 + queue 2 + KV utilization 2, highest score |
 /// | `llm-d-guide` | the same with no-hit LRU 2, llm-d's guide of 2026 |
 /// | `llm-d-affinity` | prefix-cache affinity filter, then token load |
@@ -34,7 +35,8 @@ use kvsched_core::{Picker, Scorer};
 /// | `power-of-two` | the better of two drawn, by the same |
 /// | `round-robin` | in turn |
 /// | `random` | by lot |
-pub const NAMES: [&str; 17] = [
+pub const NAMES: [&str; 18] = [
+    "cost",
     "llm-d",
     "llm-d-guide",
     "llm-d-affinity",
@@ -82,6 +84,7 @@ pub fn by_name(name: &str) -> Result<Profile, UnknownPreset> {
 
 fn builder(name: &str) -> Option<ProfileBuilder> {
     Some(match name {
+        "cost" => best(scorer::Cost::new()),
         "llm-d" => llm_d(),
         "llm-d-guide" => llm_d().scorer(Box::new(scorer::NoHitLru), 2.0),
         "llm-d-affinity" => {

@@ -54,6 +54,9 @@ pub struct DecideInput<'a> {
     pub loads: &'a [Load],
     /// Who holds how much of its prompt.
     pub matches: &'a PrefixMatches,
+    /// Prompt tokens behind the match that an endpoint need not compute, by endpoint id; may be
+    /// shorter than there are ids. See [`segment`](crate::segment).
+    pub saved_tokens: &'a [u32],
     /// What the endpoints are labelled, by endpoint id; may be shorter than there are ids.
     pub labels: &'a [Labels],
     /// How fast the endpoints are, by endpoint id; may be shorter than there are ids.
@@ -72,6 +75,7 @@ impl<'a> DecideInput<'a> {
             candidates,
             loads: &[],
             matches: &NO_MATCHES,
+            saved_tokens: &[],
             labels: &[],
             rates: &[],
             now: Time(0),
@@ -145,17 +149,7 @@ impl Profile {
         let Scratch { candidates, keep, dropped, slow, raw, sums, faults, picker_fault, outcome } =
             scratch;
         let seed = rng.state();
-        let mut cx = Context {
-            request: input.request,
-            candidates: &[],
-            loads: input.loads,
-            matches: input.matches,
-            slow_runs: sort_runs(input.matches.slow_runs(), slow),
-            labels: input.labels,
-            rates: input.rates,
-            now: input.now,
-            seed: rng.next_u64(),
-        };
+        let mut cx = open(&input, rng.next_u64(), slow);
         enter(&input, cx.slow_runs, candidates);
         self.drop_candidates(&mut cx, candidates, keep, dropped)?;
         cx.candidates = candidates;
@@ -262,6 +256,25 @@ impl Profile {
     }
 }
 
+/// What plugins see of `input`, as yet without candidates.
+pub(crate) fn open<'a>(
+    input: &DecideInput<'a>,
+    seed: u64,
+    slow: &'a mut Vec<TierRun>,
+) -> Context<'a> {
+    Context {
+        request: input.request,
+        candidates: &[],
+        loads: input.loads,
+        matches: input.matches,
+        slow_runs: sort_runs(input.matches.slow_runs(), slow),
+        labels: input.labels,
+        rates: input.rates,
+        now: input.now,
+        seed,
+    }
+}
+
 /// The runs ordered by endpoint: as they are where they already are, else in `buffer`.
 fn sort_runs<'a>(runs: &'a [TierRun], buffer: &'a mut Vec<TierRun>) -> &'a [TierRun] {
     if runs.is_sorted() {
@@ -274,13 +287,14 @@ fn sort_runs<'a>(runs: &'a [TierRun], buffer: &'a mut Vec<TierRun>) -> &'a [Tier
 }
 
 /// Starts the list of candidates with everybody who was offered.
-fn enter(input: &DecideInput<'_>, runs: &[TierRun], candidates: &mut Vec<Candidate>) {
+pub(crate) fn enter(input: &DecideInput<'_>, runs: &[TierRun], candidates: &mut Vec<Candidate>) {
     let prompt_blocks = input.matches.prompt_blocks();
     candidates.clear();
     candidates.extend(input.candidates.iter().enumerate().map(|(row, &endpoint)| Candidate {
         endpoint,
         row: row as u32,
         matched_blocks: input.matches.blocks(endpoint).min(prompt_blocks),
+        saved_tokens: input.saved_tokens.get(endpoint.index()).copied().unwrap_or(0),
         slow: if runs.is_empty() { (0, 0) } else { runs_of(endpoint, runs) },
     }));
 }

@@ -1,5 +1,6 @@
-use crate::{Profile, Scratch};
-use kvsched_core::{Decision, EndpointId, Time};
+use crate::profile::open;
+use crate::{DecideInput, Profile, Scratch};
+use kvsched_core::{Context, Decision, EndpointId, Rng, Time};
 use std::fmt;
 
 /// Why a decision was made: every candidate with every score.
@@ -32,6 +33,7 @@ use std::fmt;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Receipt {
     /// What was decided.
@@ -63,6 +65,7 @@ pub struct Receipt {
 
 /// What became of one candidate.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct ReceiptRow {
     /// Who.
@@ -73,9 +76,14 @@ pub struct ReceiptRow {
     pub dropped_by: Option<usize>,
     /// What each scorer wrote, as it wrote it: a value that is NaN or outside \[0, 1\] was
     /// counted as 0.5. Empty for a dropped candidate.
+    #[cfg_attr(feature = "serde", serde(with = "crate::any_float"))]
     pub scores: Vec<f64>,
     /// The weighted sum; 0 for a dropped candidate.
     pub sum: f64,
+    /// What made up its scores, in seconds, where [`Receipt::with_terms`] asked for it.
+    pub terms: Vec<(String, f64)>,
+    /// How old its load row was, in seconds, where [`Receipt::with_terms`] asked for it.
+    pub load_age: Option<f64>,
 }
 
 impl Receipt {
@@ -91,6 +99,8 @@ impl Receipt {
             dropped_by: None,
             scores: scratch.raw.iter().skip(i).step_by(n).copied().collect(),
             sum: scratch.sums[i],
+            terms: Vec::new(),
+            load_age: None,
         });
         let dropped = scratch.dropped.iter().map(|d| ReceiptRow {
             endpoint: d.endpoint,
@@ -98,6 +108,8 @@ impl Receipt {
             dropped_by: Some(d.filter),
             scores: Vec::new(),
             sum: 0.0,
+            terms: Vec::new(),
+            load_age: None,
         });
         Some(Self {
             decision: outcome.decision,
@@ -112,6 +124,38 @@ impl Receipt {
             rows: rated.chain(dropped).collect(),
             chosen: outcome.picked,
         })
+    }
+
+    /// The same with what made up the scores, and how old the knowledge was, from `input`, which
+    /// must be what was decided from.
+    #[must_use]
+    pub fn with_terms(
+        mut self,
+        profile: &Profile,
+        input: &DecideInput<'_>,
+        scratch: &Scratch,
+    ) -> Self {
+        let mut slow = Vec::new();
+        let cx = open(input, Rng::new(self.seed).next_u64(), &mut slow);
+        let cx = Context { candidates: &scratch.candidates, ..cx };
+        for (position, (row, candidate)) in self.rows.iter_mut().zip(cx.candidates).enumerate() {
+            for (scorer, _) in profile.scorers() {
+                scorer.terms(&cx, position, &mut |name, secs| {
+                    row.terms.push((name.to_owned(), secs));
+                });
+            }
+            let load = input.loads.get(candidate.row as usize);
+            row.load_age = load.map(|load| input.now.since(load.observed_at).as_secs_f64());
+        }
+        self
+    }
+
+    /// Blocks of the longest match of any candidate, dropped ones included, beyond the chosen
+    /// one's: cached work that the decision passed over.
+    #[must_use]
+    pub fn regret_blocks(&self) -> u32 {
+        let reachable = self.rows.iter().map(|row| row.matched_blocks).max().unwrap_or(0);
+        reachable.saturating_sub(self.decision.matched_blocks)
     }
 
     /// How far the chosen endpoint's score is above the best one not taken; negative where the
@@ -153,6 +197,9 @@ impl<N: Fn(EndpointId) -> String> fmt::Display for Explained<'_, N> {
             d.matched_blocks,
             d.prompt_blocks
         )?;
+        if self.receipt.regret_blocks() > 0 {
+            write!(f, " ({} more elsewhere)", self.receipt.regret_blocks())?;
+        }
         match d.runner_up {
             None => writeln!(f, ", nobody else left")?,
             Some((other, score)) if score > d.score => {
@@ -190,6 +237,15 @@ impl<N: Fn(EndpointId) -> String> Explained<'_, N> {
                 write!(f, " (fault, counted as 0.5)")?;
             }
         }
-        writeln!(f)
+        writeln!(f)?;
+        if !row.terms.is_empty() {
+            let total: f64 = row.terms.iter().map(|(_, secs)| secs).sum();
+            write!(f, "    {total:.3} s =")?;
+            for (i, (term, secs)) in row.terms.iter().enumerate() {
+                write!(f, "{} {term} {secs:.3}", if i == 0 { "" } else { " +" })?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
     }
 }

@@ -123,7 +123,7 @@ fn filters_narrow_one_after_the_other() {
     assert_eq!(rows, [(2, 2, None), (0, 4, Some(0)), (1, 3, Some(1))]);
     assert_eq!(
         receipt.to_string(),
-        "endpoint 2 chosen by max-score-picker with 0.500, 2 of 4 blocks cached, nobody else left\n  \
+        "endpoint 2 chosen by max-score-picker with 0.500, 2 of 4 blocks cached (2 more elsewhere), nobody else left\n  \
          endpoint 2 0.500, 2 blocks: prefix-cache-scorer 0.500 × 1\n  \
          endpoint 0 dropped by first, 4 blocks\n  \
          endpoint 1 dropped by second, 3 blocks\n  seed 0000000000000000\n"

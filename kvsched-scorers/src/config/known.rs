@@ -2,6 +2,7 @@
 
 use super::registry::{Plugin, Registry};
 use super::{ConfigError, Parameters};
+use crate::cost::Cost;
 use crate::filter::{self, Label, Metric, Rule};
 use crate::{Proximity, picker, scorer};
 use kvsched_core::{Filter, Picker, Scorer, Tier};
@@ -99,6 +100,20 @@ fn scorers(r: &mut Registry) {
             made(scorer)
         }
     });
+    r.add(Cost::NAME, |p| made(cost(p)?));
+    r.add(scorer::Latency::NAME, |p| {
+        p.accept(&["compositeKVWeight", "compositeQueueWeight", "compositePrefixWeight"]);
+        p.accept(&["latencyPredictionInfoProducerName", "prefixMatchInfoProducerName"]);
+        const STRATEGIES: [&str; 2] = ["least", "most"];
+        let ttft = p.number("ttftWeight")?.unwrap_or(0.8);
+        let tpot = p.number("tpotWeight")?.unwrap_or(0.2);
+        let scorer = scorer::Latency::new(cost(p)?).weights(ttft, tpot)?;
+        made(match p.text("headroomSelectionStrategy")?.unwrap_or(STRATEGIES[0]) {
+            "least" => scorer,
+            "most" => scorer.most(),
+            word => return Err(p.unknown_word("headroomSelectionStrategy", word, &STRATEGIES)),
+        })
+    });
     r.add(scorer::KvCacheUtilization::NAME, |_| made(scorer::KvCacheUtilization));
     r.add(scorer::LoadAware::NAME, |p| {
         let scorer = scorer::LoadAware::new();
@@ -155,6 +170,24 @@ fn scorers(r: &mut Registry) {
         p.accept(&["topologyProducerName"]);
         made(scorer::TopologyAffinity)
     });
+}
+
+/// The cost model, with the parameters that concern it.
+fn cost(p: &mut Parameters<'_>) -> Result<Cost, ConfigError> {
+    let mut cost = Cost::new();
+    if let Some(tokens) = p.number("outputTokens")? {
+        cost = cost.output_tokens(tokens)?;
+    }
+    if let Some(chance) = p.number("reuse")? {
+        cost = cost.reuse(chance)?;
+    }
+    if let Some(secs) = p.number("barrierSeconds")? {
+        cost = cost.barrier(secs)?;
+    }
+    if p.flag("layerWise")? {
+        cost = cost.layer_wise();
+    }
+    Ok(if p.flag("peers")? { cost.peers() } else { cost })
 }
 
 /// Names of the tiers in parameters.
@@ -234,6 +267,11 @@ fn filters(r: &mut Registry) {
     r.add(filter::SessionAffinity::NAME, |p| {
         p.accept(&["strategy", "profileName", "encodedEndpointHeaderConfig", "sessionIdConfig"]);
         kept(filter::SessionAffinity)
+    });
+    r.add(filter::SloHeadroom::NAME, |p| {
+        p.accept(&["latencyPredictionInfoProducerName"]);
+        let exploration = p.number("epsilonExploreNeg")?.unwrap_or(0.01);
+        kept(filter::SloHeadroom::new(cost(p)?).exploration(exploration)?)
     });
     r.add(filter::TopologyAffinity::NAME, |p| {
         p.accept(&["topologyProducerName"]);

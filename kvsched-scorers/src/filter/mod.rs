@@ -7,6 +7,7 @@ mod lora_affinity;
 mod prefix_cache_affinity;
 mod ray_prefix;
 mod session_affinity;
+mod slo_headroom;
 mod topology_affinity;
 mod utilization;
 
@@ -16,5 +17,6 @@ pub use lora_affinity::LoraAffinity;
 pub use prefix_cache_affinity::PrefixCacheAffinity;
 pub use ray_prefix::RayPrefix;
 pub use session_affinity::SessionAffinity;
+pub use slo_headroom::SloHeadroom;
 pub use topology_affinity::TopologyAffinity;
 pub use utilization::{Metric, Utilization};

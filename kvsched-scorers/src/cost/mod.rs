@@ -1,0 +1,343 @@
+//! Thinking in seconds: what a placement costs, everybody's delay added up.
+//!
+//! Tiers, queues, adapters, eviction and the harm done to others are all seconds, so that they
+//! add instead of being weighed. The constants are the endpoint's [`Rates`]: derived from
+//! its hardware ([`Hardware`]) and fitted to what it did ([`Fit`]), so that a mixed fleet works.
+
+mod fit;
+mod hardware;
+mod split;
+mod work;
+
+pub use fit::{Fit, FitError, FitState, Outcome, OutcomeError};
+pub use hardware::{Hardware, KvShape, TierLink};
+pub use split::{Placement, Split};
+pub use work::Work;
+
+use crate::ParameterError;
+use crate::parameter::{quantity, share};
+use kvsched_core::{Candidate, Context, Load, LoraLoad, Needs, Rates, Scorer};
+use work::{Donor, kv_in_use, work};
+
+/// `cost-scorer`: the seconds of delay that serving the request on an endpoint causes, scored
+/// `1 / (1 + seconds)`.
+///
+/// With `u` tokens computed after `h` reused ones, `Q` queued prefill tokens, `B` running
+/// requests, `o` expected output tokens, and `k` the share of KV in use, the [`Terms`] are:
+///
+/// | term | seconds |
+/// |---|---|
+/// | queue | `c1 · Q` |
+/// | fetch | the slowest of `t0 + tokens · per token` over tiers and a peer |
+/// | prefill | `c0 + c1 · u + c2 · u · (h + u/2)` |
+/// | decode | `o · step(B + 1)` |
+/// | others | `κ · B · compute + B · o · ∂step + ρ/(1−ρ) · compute` |
+/// | evict | `P(reuse) · compute of the tokens displaced · (1 + κ · B)` |
+/// | risk | `λ · k′/(1−k′)`, `k′` with the request's KV in place |
+/// | adapter | 0 active, ½ load while loading, 1 load with room, else one load and one answer |
+/// | replica | the value of one more holder of a hot prefix, taken off |
+///
+/// `κ` is [`Rates::interference`], `ρ` the share of the last three minutes that prefill took.
+#[derive(Clone, Debug)]
+pub struct Cost {
+    default_rates: Rates,
+    output_tokens: f64,
+    reuse: f64,
+    barrier: f64,
+    layer_wise: bool,
+    peers: bool,
+}
+
+/// The parts of a cost, in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Terms {
+    /// Waiting behind queued prefill.
+    pub queue: f64,
+    /// Bringing KV to the device.
+    pub fetch: f64,
+    /// Prefill of what is neither there nor fetched.
+    pub prefill: f64,
+    /// Decoding the answer.
+    pub decode: f64,
+    /// What others are delayed by.
+    pub others: f64,
+    /// What computing evicted KV again will take.
+    pub evict: f64,
+    /// The barrier as KV memory fills.
+    pub risk: f64,
+    /// Loading the adapter.
+    pub adapter: f64,
+    /// The value of one more replica of the prefix, to be taken off.
+    pub replica: f64,
+}
+
+impl Terms {
+    /// All together; at least 0.
+    #[must_use]
+    pub fn total(&self) -> f64 {
+        let sum = self.before_decode() + self.decode + self.others + self.evict + self.risk;
+        (sum - self.replica).max(0.0)
+    }
+
+    fn before_decode(&self) -> f64 {
+        self.queue + self.fetch + self.prefill + self.adapter
+    }
+}
+
+/// A share beyond which `x / (1 − x)` is not followed: 99 times the unit is prohibitive enough.
+const NEARLY_ALL: f64 = 0.99;
+
+fn odds(share: f64) -> f64 {
+    let share = share.clamp(0.0, NEARLY_ALL);
+    share / (1.0 - share)
+}
+
+impl Cost {
+    /// The name in configurations.
+    pub const NAME: &'static str = "cost-scorer";
+
+    /// With the [`Rates`]' defaults for endpoints without any, 256 output tokens where the request
+    /// does not say, a chance of one half that evicted KV is asked for again, and a barrier
+    /// of 0.15 s at half-full memory.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            default_rates: Rates::default(),
+            output_tokens: 256.0,
+            reuse: 0.5,
+            barrier: 0.15,
+            layer_wise: false,
+            peers: false,
+        }
+    }
+
+    /// Sets the rates of endpoints that have none of their own.
+    #[must_use]
+    pub fn default_rates(mut self, rates: Rates) -> Self {
+        self.default_rates = rates;
+        self
+    }
+
+    /// Sets how many output tokens to expect where the request does not say.
+    ///
+    /// # Errors
+    ///
+    /// A number that is negative or not finite.
+    pub fn output_tokens(mut self, tokens: f64) -> Result<Self, ParameterError> {
+        self.output_tokens = quantity(Self::NAME, "outputTokens", tokens)?;
+        Ok(self)
+    }
+
+    /// Sets the chance that evicted KV is asked for again.
+    ///
+    /// # Errors
+    ///
+    /// A chance outside \[0, 1\].
+    pub fn reuse(mut self, chance: f64) -> Result<Self, ParameterError> {
+        self.reuse = share(Self::NAME, "reuse", chance)?;
+        Ok(self)
+    }
+
+    /// Sets the seconds that half-full memory is worth avoiding.
+    ///
+    /// # Errors
+    ///
+    /// A time that is negative or not finite.
+    pub fn barrier(mut self, secs: f64) -> Result<Self, ParameterError> {
+        self.barrier = quantity(Self::NAME, "barrier", secs)?;
+        Ok(self)
+    }
+
+    /// Counts fetching only as far as it outlasts computing: engines that load layer by layer do
+    /// both at once.
+    #[must_use]
+    pub const fn layer_wise(mut self) -> Self {
+        self.layer_wise = true;
+        self
+    }
+
+    /// Lets an endpoint fetch from the one with the longest match, where that is faster than
+    /// computing.
+    #[must_use]
+    pub const fn peers(mut self) -> Self {
+        self.peers = true;
+        self
+    }
+
+    /// What serving the request on `candidate` takes. O(endpoints) with
+    /// [`Cost::peers`], else O(tiers).
+    #[must_use]
+    pub fn work(&self, cx: &Context<'_>, candidate: &Candidate) -> Work {
+        work(cx, candidate, self.rates(cx, candidate), self.donor(cx))
+    }
+
+    /// The parts of what it costs to serve the request on `candidate`.
+    #[must_use]
+    pub fn terms(&self, cx: &Context<'_>, candidate: &Candidate) -> Terms {
+        self.terms_with(cx, candidate, self.donor(cx), Prefix::of(cx))
+    }
+
+    fn donor(&self, cx: &Context<'_>) -> Donor {
+        if self.peers { Donor::of(cx) } else { Donor::default() }
+    }
+
+    fn rates<'a>(&'a self, cx: &Context<'a>, candidate: &Candidate) -> &'a Rates {
+        cx.rates.get(candidate.endpoint.index()).unwrap_or(&self.default_rates)
+    }
+
+    fn expected_output(&self, cx: &Context<'_>) -> f64 {
+        match cx.request.expected_output_tokens {
+            0 => self.output_tokens,
+            tokens => f64::from(tokens),
+        }
+    }
+
+    fn terms_with(
+        &self,
+        cx: &Context<'_>,
+        candidate: &Candidate,
+        donor: Donor,
+        prefix: Prefix,
+    ) -> Terms {
+        let rates = self.rates(cx, candidate);
+        let load = cx.load(candidate);
+        let work = work(cx, candidate, rates, donor);
+        let output = self.expected_output(cx);
+        let batch = f64::from(load.running_requests);
+        let prompt = f64::from(cx.request.prompt_tokens);
+        let slower_step = rates.step_per_sequence + rates.step_per_kv_token * prompt;
+        let busy = load.recent_prefill_tokens as f64 * rates.prefill_per_token / 180.0;
+        let stall = rates.interference * batch;
+        let added = work.computed_tokens + work.fetched_tokens + output;
+        let fetch = if self.layer_wise {
+            (work.fetch_secs - work.compute_secs).max(0.0)
+        } else {
+            work.fetch_secs
+        };
+        let decode = output * work.step_secs;
+        Terms {
+            queue: work.queue_secs,
+            fetch,
+            prefill: work.prefill_secs,
+            decode,
+            others: (stall + odds(busy)) * work.compute_secs + batch * output * slower_step,
+            evict: self.reuse * rates.compute_secs(displaced(load, added), 0.0) * (1.0 + stall),
+            risk: self.barrier * odds(share_with(load, added)),
+            adapter: adapter_secs(cx, &load.lora, rates, decode),
+            replica: prefix.replica_secs(cx, candidate, rates),
+        }
+    }
+}
+
+impl Default for Cost {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// KV tokens that must go for `added` new ones.
+fn displaced(load: &Load, added: f64) -> f64 {
+    let capacity = load.kv_capacity_tokens as f64;
+    let resident = (load.resident_tokens as f64).max(kv_in_use(load));
+    if capacity > 0.0 { (resident + added - capacity).clamp(0.0, added) } else { 0.0 }
+}
+
+/// The share of KV in use with `added` tokens more.
+fn share_with(load: &Load, added: f64) -> f64 {
+    let capacity = load.kv_capacity_tokens as f64;
+    load.kv_share() + if capacity > 0.0 { added / capacity } else { 0.0 }
+}
+
+fn adapter_secs(cx: &Context<'_>, lora: &LoraLoad, rates: &Rates, answer: f64) -> f64 {
+    let Some(id) = cx.request.lora else { return 0.0 };
+    if lora.active.contains(&id) {
+        0.0
+    } else if lora.waiting.contains(&id) {
+        // It started some time ago: half of it is left on average.
+        0.5 * rates.lora_load
+    } else if lora.active.len() + lora.waiting.len() < lora.slots as usize {
+        rates.lora_load
+    } else {
+        // A slot falls free when an answer ends.
+        rates.lora_load + answer
+    }
+}
+
+/// The prefix that the fleet holds, and by how many endpoints.
+#[derive(Clone, Copy, Debug, Default)]
+struct Prefix {
+    longest: u32,
+    holders: u32,
+}
+
+impl Prefix {
+    /// Holders have at least half of the longest match. Nothing where no demand is known.
+    /// O(endpoints).
+    fn of(cx: &Context<'_>) -> Self {
+        let demand = cx.request.prefix_demand;
+        if demand <= 0.0 || !demand.is_finite() {
+            return Self::default();
+        }
+        let longest = cx.matches.longest();
+        let holds = |&&blocks: &&u32| blocks > 0 && 2 * u64::from(blocks) >= u64::from(longest);
+        let holders = cx.matches.as_slice().iter().filter(holds).count() as u32;
+        Self { longest, holders }
+    }
+
+    /// What one more holder is worth to the requests to come.
+    ///
+    /// Where its holders are asked for more prefill than they have time for, the requests beyond
+    /// are computed elsewhere sooner or later: paying for it now is worth the share that is
+    /// beyond, of what computing the prefix takes. Nothing for a holder, and for a prefix that
+    /// nobody holds.
+    fn replica_secs(&self, cx: &Context<'_>, candidate: &Candidate, rates: &Rates) -> f64 {
+        let holds = 2 * u64::from(candidate.matched_blocks) >= u64::from(self.longest);
+        if self.holders == 0 || holds {
+            return 0.0;
+        }
+        let prompt = f64::from(cx.request.prompt_tokens);
+        let prefix = (f64::from(self.longest) * f64::from(cx.request.block_size)).min(prompt);
+        let hit_secs = rates.prefill_secs(prompt - prefix, prefix);
+        let asked = cx.request.prefix_demand * hit_secs / f64::from(self.holders);
+        let beyond = ((asked - 1.0) / asked.max(1.0)).max(0.0);
+        beyond * rates.compute_secs(prefix, 0.0)
+    }
+}
+
+impl Scorer for Cost {
+    fn name(&self) -> &str {
+        Self::NAME
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::ALL
+    }
+
+    fn score(&self, cx: &Context<'_>, scores: &mut [f64]) {
+        let (donor, prefix) = (self.donor(cx), Prefix::of(cx));
+        for (candidate, score) in cx.candidates.iter().zip(scores) {
+            *score = 1.0 / (1.0 + self.terms_with(cx, candidate, donor, prefix).total());
+        }
+    }
+
+    fn terms(&self, cx: &Context<'_>, position: usize, term: &mut dyn FnMut(&'static str, f64)) {
+        let Some(candidate) = cx.candidates.get(position) else { return };
+        let t = Self::terms(self, cx, candidate);
+        for (name, secs) in [
+            ("queue", t.queue),
+            ("fetch", t.fetch),
+            ("prefill", t.prefill),
+            ("decode", t.decode),
+            ("others", t.others),
+            ("evict", t.evict),
+            ("risk", t.risk),
+            ("adapter", t.adapter),
+            ("replica", -t.replica),
+        ] {
+            if secs != 0.0 {
+                term(name, secs);
+            }
+        }
+    }
+}

@@ -1,0 +1,212 @@
+use super::work::{Donor, work};
+use super::{Cost, displaced, odds, share_with};
+use crate::filter::Label;
+use crate::profile::{enter, open};
+use crate::{DecideInput, Scratch};
+use kvsched_core::{Candidate, Context, EndpointId, Rng, RouteError};
+
+/// Prefill and decode, together or apart: one minimisation over both, instead of a threshold.
+///
+/// An endpoint's role ([`Label::ROLE`]) says what it may do; one without a role may do both.
+/// Together costs the [`Terms`](super::Terms) of one endpoint. Apart costs waiting, fetching and
+/// computing on the one, decoding on the other, and between them the transfer of what the other
+/// does not hold: `t0 + tokens · per token` ([`Rates::peer`](kvsched_core::Rates)). Each side
+/// pays for the others that it delays: that is what splitting saves.
+///
+/// ```
+/// use kvsched_core::{EndpointId, Labels, Load, Request, Rng};
+/// use kvsched_scorers::cost::{Cost, Split};
+/// use kvsched_scorers::{DecideInput, Scratch};
+///
+/// let role = |role: &str| Labels::from_iter([("llm-d.ai/role", role)]);
+/// let busy = Load { running_requests: 60, ..Load::default() };
+/// let input = DecideInput {
+///     request: Request { prompt_tokens: 12_000, block_size: 16, ..Request::default() },
+///     loads: &[Load::default(), busy.clone(), busy],
+///     labels: &[role("prefill"), role("prefill-decode"), role("prefill-decode")],
+///     ..DecideInput::new(&[EndpointId(0), EndpointId(1), EndpointId(2)])
+/// };
+/// let split = Split::new(Cost::new());
+/// let placed = split.place(&input, &mut Rng::new(1), &mut Scratch::new())?;
+/// // A long prompt would stall sixty answers: it is computed elsewhere.
+/// assert!(placed.is_split());
+/// assert_eq!(placed.prefill, EndpointId(0));
+/// # Ok::<(), kvsched_core::RouteError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Split {
+    cost: Cost,
+}
+
+/// Where a request is prefilled and where it is decoded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Placement {
+    /// Who prefills.
+    pub prefill: EndpointId,
+    /// Who decodes; the same where both are done together.
+    pub decode: EndpointId,
+    /// What that costs, in seconds.
+    pub secs: f64,
+    /// Seconds of it for handing the KV over.
+    pub transfer_secs: f64,
+    /// What the best placement of the other kind would have cost, if there was one.
+    pub otherwise_secs: Option<f64>,
+}
+
+impl Placement {
+    /// Whether one endpoint prefills and another decodes.
+    #[must_use]
+    pub fn is_split(&self) -> bool {
+        self.prefill != self.decode
+    }
+}
+
+/// The cheapest so far; equal ones draw lots.
+#[derive(Clone, Copy, Debug)]
+struct Cheapest {
+    secs: f64,
+    endpoint: EndpointId,
+    transfer_secs: f64,
+    ties: usize,
+}
+
+impl Split {
+    /// With the terms of `cost`.
+    #[must_use]
+    pub const fn new(cost: Cost) -> Self {
+        Self { cost }
+    }
+
+    /// The cheapest placement. O(endpoints), for the transfer depends only on who decodes.
+    ///
+    /// # Errors
+    ///
+    /// No candidates, load rows that are not one a candidate, or nobody who may decode while
+    /// nobody may do both.
+    pub fn place(
+        &self,
+        input: &DecideInput<'_>,
+        rng: &mut Rng,
+        scratch: &mut Scratch,
+    ) -> Result<Placement, RouteError> {
+        let (n, loads) = (input.candidates.len(), input.loads.len());
+        if n == 0 {
+            return Err(RouteError::NoCandidates);
+        }
+        if n != loads {
+            return Err(RouteError::LoadRows { candidates: n, loads });
+        }
+        let Scratch { candidates, slow, .. } = scratch;
+        let mut cx = open(input, rng.next_u64(), slow);
+        enter(input, cx.slow_runs, candidates);
+        cx.candidates = candidates;
+
+        let donor = self.cost.donor(&cx);
+        let [mut together, mut first, mut second] = [None; 3];
+        for candidate in cx.candidates {
+            let (prefills, decodes) = stages(&cx, candidate.endpoint);
+            if prefills && decodes {
+                offer(&mut together, self.cost.terms(&cx, candidate).total(), candidate, 0.0, rng);
+            }
+            if prefills {
+                offer(&mut first, self.prefill_secs(&cx, candidate, donor), candidate, 0.0, rng);
+            }
+            if decodes {
+                let (secs, transfer) = self.decode_secs(&cx, candidate);
+                offer(&mut second, secs + transfer, candidate, transfer, rng);
+            }
+        }
+        let together = together.map(|t| Placement {
+            prefill: t.endpoint,
+            decode: t.endpoint,
+            secs: t.secs,
+            transfer_secs: 0.0,
+            otherwise_secs: None,
+        });
+        // Where the same endpoint is the cheapest at both, splitting is no choice.
+        let apart = first.zip(second).filter(|(p, d)| p.endpoint != d.endpoint);
+        let apart = apart.map(|(p, d)| Placement {
+            prefill: p.endpoint,
+            decode: d.endpoint,
+            secs: p.secs + d.secs,
+            transfer_secs: d.transfer_secs,
+            otherwise_secs: None,
+        });
+        match (together, apart) {
+            (Some(t), Some(a)) if a.secs < t.secs => {
+                Ok(Placement { otherwise_secs: Some(t.secs), ..a })
+            }
+            (Some(t), a) => Ok(Placement { otherwise_secs: a.map(|a| a.secs), ..t }),
+            (None, Some(a)) => Ok(a),
+            (None, None) => {
+                let missing = if second.is_none() { Label::DECODE } else { Label::PREFILL };
+                Err(RouteError::AllFiltered { filter: missing.to_owned(), candidates: n })
+            }
+        }
+    }
+
+    /// Waiting, fetching, computing, and what that does to others.
+    fn prefill_secs(&self, cx: &Context<'_>, candidate: &Candidate, donor: Donor) -> f64 {
+        let rates = self.cost.rates(cx, candidate);
+        let load = cx.load(candidate);
+        let work = work(cx, candidate, rates, donor);
+        let busy = load.recent_prefill_tokens as f64 * rates.prefill_per_token / 180.0;
+        let stall = rates.interference * f64::from(load.running_requests);
+        let added = work.computed_tokens + work.fetched_tokens;
+        work.ttft_secs()
+            + self.cost.terms(cx, candidate).adapter
+            + (stall + odds(busy)) * work.compute_secs
+            + self.cost.reuse * rates.compute_secs(displaced(load, added), 0.0) * (1.0 + stall)
+            + self.cost.barrier * odds(share_with(load, added))
+    }
+
+    /// Decoding and what that does to others; then the transfer before it.
+    fn decode_secs(&self, cx: &Context<'_>, candidate: &Candidate) -> (f64, f64) {
+        let rates = self.cost.rates(cx, candidate);
+        let load = cx.load(candidate);
+        let output = self.cost.expected_output(cx);
+        let prompt = f64::from(cx.request.prompt_tokens);
+        let batch = f64::from(load.running_requests);
+        let missing = f64::from(cx.uncached_tokens(candidate));
+        let step = work(cx, candidate, rates, Donor::default()).step_secs;
+        let slower_step = rates.step_per_sequence + rates.step_per_kv_token * prompt;
+        let added = missing + output;
+        let stall = rates.interference * batch;
+        let secs = output * (step + batch * slower_step)
+            + self.cost.terms(cx, candidate).adapter
+            + self.cost.reuse * rates.compute_secs(displaced(load, added), 0.0) * (1.0 + stall)
+            + self.cost.barrier * odds(share_with(load, added));
+        (secs, rates.peer.secs(missing))
+    }
+}
+
+/// Whether `endpoint` may prefill, and whether it may decode.
+fn stages(cx: &Context<'_>, endpoint: EndpointId) -> (bool, bool) {
+    match cx.label(endpoint, Label::ROLE) {
+        None | Some("prefill-decode" | "both" | "encode-prefill-decode") => (true, true),
+        Some("prefill" | "encode-prefill") => (true, false),
+        Some("decode") => (false, true),
+        Some(_) => (false, false),
+    }
+}
+
+fn offer(
+    best: &mut Option<Cheapest>,
+    secs: f64,
+    candidate: &Candidate,
+    transfer_secs: f64,
+    rng: &mut Rng,
+) {
+    let new = |ties| Some(Cheapest { secs, endpoint: candidate.endpoint, transfer_secs, ties });
+    match best {
+        Some(known) if secs > known.secs => {}
+        Some(known) if secs == known.secs => {
+            known.ties += 1;
+            if rng.below(known.ties) == 0 {
+                *best = new(known.ties);
+            }
+        }
+        _ => *best = new(1),
+    }
+}

@@ -1,0 +1,102 @@
+use kvsched_core::{Candidate, Context, EndpointId, Load, Rates, Tier};
+
+/// What serving a request on one endpoint takes: what is computed, what is brought from where,
+/// and how long that lasts.
+///
+/// Every tier's blocks, and with [`Cost::peers`](super::Cost::peers) those that only another
+/// endpoint has on its device, are fetched where `t0 + tokens · per_token` is less than computing
+/// them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Work {
+    /// Prompt tokens to compute.
+    pub computed_tokens: f64,
+    /// Prompt tokens to bring to the device, from slower tiers and from a peer.
+    pub fetched_tokens: f64,
+    /// The endpoint that some of them come from.
+    pub fetch_from: Option<EndpointId>,
+    /// Seconds until the prefill queued before it is done.
+    pub queue_secs: f64,
+    /// Seconds until all that is fetched is there: sources deliver side by side.
+    pub fetch_secs: f64,
+    /// Seconds of prefill, of which [`Work::compute_secs`] are computing.
+    pub prefill_secs: f64,
+    /// Seconds that the device computes.
+    pub compute_secs: f64,
+    /// Seconds of a decode step with the request in the batch.
+    pub step_secs: f64,
+}
+
+impl Work {
+    /// Seconds to the first token.
+    #[must_use]
+    pub fn ttft_secs(&self) -> f64 {
+        self.queue_secs + self.fetch_secs + self.prefill_secs
+    }
+}
+
+/// The longest match of any endpoint, which a peer could hand over.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Donor {
+    endpoint: Option<EndpointId>,
+    blocks: u32,
+}
+
+impl Donor {
+    /// The endpoint with the longest match on its device; the first of equals. O(endpoints).
+    pub(super) fn of(cx: &Context<'_>) -> Self {
+        let mut best = Self::default();
+        for (i, &blocks) in cx.matches.as_slice().iter().enumerate() {
+            if blocks > best.blocks {
+                best = Self { endpoint: Some(EndpointId(i as u16)), blocks };
+            }
+        }
+        best
+    }
+}
+
+/// KV in use on the endpoint, in tokens.
+pub(super) fn kv_in_use(load: &Load) -> f64 {
+    load.kv_share() * load.kv_capacity_tokens as f64
+}
+
+pub(super) fn work(cx: &Context<'_>, candidate: &Candidate, rates: &Rates, donor: Donor) -> Work {
+    let load = cx.load(candidate);
+    let block = f64::from(cx.request.block_size);
+    let prompt = f64::from(cx.request.prompt_tokens);
+    let mut computed = f64::from(cx.uncached_tokens(candidate));
+    let (mut fetched, mut fetch_secs, mut fetch_from) = (0.0, 0.0_f64, None);
+    for run in cx.slow_runs(candidate) {
+        let tokens = (f64::from(run.blocks) * block).min(prompt - computed);
+        let fetch = rates.tiers[run.tier.index().min(Tier::COUNT - 1)].secs(tokens);
+        if fetch < rates.compute_secs(tokens, prompt - computed - tokens) {
+            fetched += tokens;
+            fetch_secs = fetch_secs.max(fetch);
+        } else {
+            computed += tokens;
+        }
+    }
+    if donor.blocks > candidate.matched_blocks {
+        let tokens = f64::from(donor.blocks - candidate.matched_blocks) * block;
+        let tokens = tokens.min(computed);
+        let fetch = rates.peer.secs(tokens);
+        if fetch < rates.compute_secs(tokens, prompt - computed) {
+            computed -= tokens;
+            fetched += tokens;
+            fetch_secs = fetch_secs.max(fetch);
+            fetch_from = donor.endpoint;
+        }
+    }
+    let compute_secs = rates.compute_secs(computed, prompt - computed);
+    let sequences = f64::from(load.running_requests) + 1.0;
+    Work {
+        computed_tokens: computed,
+        fetched_tokens: fetched,
+        fetch_from,
+        queue_secs: load.queued_prefill_tokens as f64 * rates.prefill_per_token,
+        fetch_secs,
+        prefill_secs: rates.prefill + compute_secs,
+        compute_secs,
+        step_secs: rates.step_secs(sequences, kv_in_use(load) + prompt),
+    }
+}

@@ -1,0 +1,50 @@
+use crate::{DecideInput, Profile, Scratch};
+use kvsched_core::{Decision, Request, Rng, RouteError};
+
+/// Prefill and decode by threshold: llm-d's `disagg-profile-handler` with the
+/// `prefix-based-pd-decider`.
+///
+/// The decode profile chooses first. If at least `threshold` prompt tokens are not cached there,
+/// the prefill profile chooses somebody to compute them, knowing whom for
+/// ([`Request::near`]); else the decode endpoint does both. For one minimisation instead, see
+/// [`cost::Split`](crate::cost::Split).
+#[derive(Debug)]
+pub struct Pair {
+    prefill: Profile,
+    decode: Profile,
+    threshold: u32,
+}
+
+impl Pair {
+    /// Splits off a prefill of at least `threshold` uncached tokens; with 0 none, as in llm-d.
+    #[must_use]
+    pub const fn new(prefill: Profile, decode: Profile, threshold: u32) -> Self {
+        Self { prefill, decode, threshold }
+    }
+
+    /// The decode decision, and the prefill decision where there is one of its own.
+    ///
+    /// Afterwards `decode_scratch` holds the one, `prefill_scratch` the other.
+    ///
+    /// # Errors
+    ///
+    /// The decode profile's, or the prefill profile's where it is asked.
+    pub fn decide(
+        &self,
+        input: DecideInput<'_>,
+        rng: &mut Rng,
+        decode_scratch: &mut Scratch,
+        prefill_scratch: &mut Scratch,
+    ) -> Result<(Decision, Option<Decision>), RouteError> {
+        let decode = self.decode.decide(input, rng, decode_scratch)?;
+        let cached = decode.matched_blocks.saturating_mul(input.request.block_size);
+        let uncached = input.request.prompt_tokens.saturating_sub(cached);
+        if self.threshold == 0 || uncached < self.threshold {
+            return Ok((decode, None));
+        }
+        let request = Request { near: Some(decode.endpoint), ..input.request };
+        let input = DecideInput { request, ..input };
+        let prefill = self.prefill.decide(input, rng, prefill_scratch)?;
+        Ok((decode, Some(prefill)))
+    }
+}
