@@ -22,6 +22,7 @@
 // Only `shared` is allowed to.
 #![deny(unsafe_code)]
 
+mod apply;
 mod builder;
 mod chain;
 mod declare;
@@ -30,6 +31,7 @@ mod directory;
 pub mod events;
 mod evict;
 mod group;
+mod history;
 mod hold;
 mod holder;
 mod holders;
@@ -47,8 +49,10 @@ mod store;
 mod validate;
 mod write;
 
+pub use apply::{Applied, Applier, ApplyError, Holdings, Identity, Naming};
 pub use builder::{IndexBuildError, IndexBuilder};
 pub use group::{GroupError, GroupRule};
+pub use history::RoutingHistory;
 pub use holder::{Holder, Repeat, StoreError, StoreOutcome};
 pub use index::Index;
 pub use shared_index::SharedIndex;
