@@ -54,6 +54,20 @@ impl PrefixMatches {
         self.slow.clear();
     }
 
+    /// Makes room for endpoints `0..endpoints`; those that are new hold nothing.
+    ///
+    /// ```
+    /// let mut m = kvsched_core::PrefixMatches::new();
+    /// m.cover(2);
+    /// m.cover(1);
+    /// assert_eq!(m.as_slice(), [0, 0]);
+    /// ```
+    pub fn cover(&mut self, endpoints: usize) {
+        if self.blocks.len() < endpoints {
+            self.blocks.resize(endpoints, 0);
+        }
+    }
+
     /// Blocks of the prompt that was asked about.
     #[inline]
     #[must_use]
