@@ -41,6 +41,7 @@ mod matcher;
 #[doc(hidden)]
 pub mod naive;
 mod names;
+mod registry;
 mod remove;
 mod shared;
 mod shared_index;
@@ -55,5 +56,8 @@ pub use group::{GroupError, GroupRule};
 pub use history::RoutingHistory;
 pub use holder::{Holder, Repeat, StoreError, StoreOutcome};
 pub use index::Index;
+pub use registry::{
+    Endpoint, EndpointKey, EndpointSpec, LoraRegistry, Registry, RegistryError, Role,
+};
 pub use shared_index::SharedIndex;
 pub use stats::IndexStats;
