@@ -8,7 +8,8 @@ use std::time::Duration;
 /// Everything a decision was made from, to be kept and decided again.
 ///
 /// Replaying a log of records, in order and from a fresh profile, gives the same decisions and
-/// receipts, byte for byte.
+/// receipts, byte for byte. A format that does not read back the floats it wrote, such as
+/// `serde_json` without its feature `float_roundtrip`, breaks that by the last bit.
 ///
 /// ```
 /// # use kvsched_core::{EndpointId, Load, Rng};
