@@ -1,4 +1,4 @@
-use kvsched_core::{BlockHash, EngineHash};
+use kvsched_core::BlockHash;
 use std::fmt;
 
 /// A block's full digest, 1 to 32 bytes: what the next block's hash is chained to.
@@ -32,6 +32,9 @@ impl Digest {
         Some(Self { bytes: all, len: bytes.len() as u8 })
     }
 
+    /// No digest at all: SGLang's first page has no parent.
+    pub(crate) const NONE: Self = Self { bytes: [0; 32], len: 0 };
+
     #[inline]
     pub(crate) const fn from_32(bytes: [u8; 32]) -> Self {
         Self { bytes, len: 32 }
@@ -58,8 +61,10 @@ impl Digest {
         &self.bytes[32 - usize::from(self.len)..]
     }
 
-    /// The 64-bit name under which engines announce the block: the last eight bytes,
-    /// big-endian; a shorter digest is read as a number.
+    /// The last eight bytes, big-endian; a shorter digest is read as a number. The name under
+    /// which every engine but SGLang announces the block: see [`Scheme::block_hash`].
+    ///
+    /// [`Scheme::block_hash`]: crate::Scheme::block_hash
     #[inline]
     #[must_use]
     pub fn block_hash(&self) -> BlockHash {
@@ -67,11 +72,9 @@ impl Digest {
         BlockHash(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
     }
 
-    /// The same name, as an announced one.
     #[inline]
-    #[must_use]
-    pub fn engine_hash(&self) -> EngineHash {
-        EngineHash(self.block_hash().0)
+    pub(crate) fn first_eight(&self) -> BlockHash {
+        BlockHash(self.as_bytes().iter().take(8).fold(0, |n, &b| n << 8 | u64::from(b)))
     }
 
     /// Appends vLLM's internal key of the block in one KV-cache group to `out`: the digest,

@@ -1,4 +1,4 @@
-use crate::{BuildError, Digest, HashError, Scheme, scheme::Family};
+use crate::{BuildError, Digest, HashError, Scheme, scheme::Family, sglang};
 use kvsched_core::{BlockHash, Extras, Prompt, TokenId};
 
 /// Turns prompts into the block hashes of one scheme and block size.
@@ -79,11 +79,12 @@ impl BlockHasherBuilder {
         if block_size == 0 || block_size > max {
             return Err(BuildError::BlockSize { got: block_size, max });
         }
-        if lookahead > max {
-            return Err(BuildError::Lookahead { got: lookahead, max });
-        }
-        if lookahead > 0 && !scheme.has_lookahead() {
-            return Err(BuildError::NoLookahead { scheme: scheme.to_string() });
+        match scheme.max_lookahead() {
+            0 if lookahead > 0 => {
+                return Err(BuildError::NoLookahead { scheme: scheme.to_string() });
+            }
+            max if lookahead > max => return Err(BuildError::Lookahead { got: lookahead, max }),
+            _ => {}
         }
         Ok(BlockHasher { scheme, block_size, lookahead })
     }
@@ -190,7 +191,7 @@ impl BlockHasher {
         out.clear();
         let span = self.span(prompt, done, usize::MAX)?;
         let want = self.scheme.digest_len();
-        if parent.as_bytes().len() != want {
+        if parent.as_bytes().len() != want && (done > 0 || *parent != self.scheme.none_hash()) {
             return Err(HashError::ParentLength { got: parent.as_bytes().len(), want });
         }
         out.reserve(span.blocks);
@@ -228,15 +229,16 @@ impl BlockHasher {
         out: &mut [BlockHash],
     ) -> Result<(), HashError> {
         match &self.scheme.0 {
-            Family::Vllm(vllm) => {
+            Family::Content(content) => content.hash(span, parent.block_hash().0, out),
+            Family::Llmd(llmd) => llmd.hash(span, parent.block_hash().0, out),
+            Family::Vllm(_) | Family::Sglang => {
                 let mut slots = out.iter_mut();
-                vllm.hash(span, *parent, |digest| {
+                self.each_digest(span, parent, |digest| {
                     if let Some(slot) = slots.next() {
-                        *slot = digest.block_hash();
+                        *slot = self.scheme.block_hash(digest);
                     }
                 })
             }
-            Family::Content(content) => content.hash(span, parent.block_hash().0, out),
         }
     }
 
@@ -249,7 +251,8 @@ impl BlockHasher {
     ) -> Result<(), HashError> {
         match &self.scheme.0 {
             Family::Vllm(vllm) => vllm.hash(span, *parent, sink),
-            Family::Content(_) => {
+            Family::Sglang => sglang::hash(span, *parent, sink),
+            Family::Content(_) | Family::Llmd(_) => {
                 // A digest is the hash itself.
                 let mut hashes = [BlockHash(0); 64];
                 let mut parent = *parent;

@@ -6,8 +6,10 @@ mod digest;
 mod error;
 mod group;
 mod hasher;
+mod llmd;
 mod scheme;
 mod scratch;
+mod sglang;
 mod sha256;
 mod vllm;
 
@@ -15,5 +17,6 @@ pub use digest::Digest;
 pub use error::{BuildError, HashError, SchemeError};
 pub use group::group_view;
 pub use hasher::{BlockHasher, BlockHasherBuilder};
+pub use llmd::LlmdAlgorithm;
 pub use scheme::Scheme;
 pub use vllm::{Algorithm, VllmVersion};

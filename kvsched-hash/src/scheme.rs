@@ -1,5 +1,6 @@
-use crate::{Algorithm, Digest, SchemeError, VllmVersion};
-use crate::{content::ContentScheme, vllm::VllmScheme};
+use crate::{Algorithm, BlockHasher, Digest, LlmdAlgorithm, SchemeError, VllmVersion};
+use crate::{content::ContentScheme, llmd::LlmdScheme, vllm::VllmScheme};
+use kvsched_core::BlockHash;
 use std::fmt;
 
 /// How an engine names its blocks: family, version, algorithm and seed.
@@ -24,6 +25,8 @@ pub struct Scheme(pub(crate) Family);
 pub(crate) enum Family {
     Vllm(VllmScheme),
     Content(ContentScheme),
+    Llmd(LlmdScheme),
+    Sglang,
 }
 
 impl Scheme {
@@ -70,12 +73,36 @@ impl Scheme {
         ContentScheme::new(model, secret).map(Family::Content).map(Self)
     }
 
-    /// The digest that stands in for the parent of every first block (vLLM's `NONE_HASH`).
+    /// The block keys of llm-d's own index with `hashSeed` `seed`, for the model of that name.
+    ///
+    /// Its keys know multimodal items by identifier only, and neither LoRA adapters nor cache
+    /// salts; prompts with those are refused here, because llm-d's key would be shared by
+    /// blocks that differ.
+    ///
+    /// # Errors
+    ///
+    /// If the seed or the model's name is longer than 4096 bytes.
+    pub fn llmd(algorithm: LlmdAlgorithm, seed: &str, model: &str) -> Result<Self, SchemeError> {
+        LlmdScheme::new(algorithm, seed, model).map(Family::Llmd).map(Self)
+    }
+
+    /// SGLang's page hashes, as its events announce them (a signed 64-bit number there, the
+    /// same bits here). The block size is its `page_size`; with EAGLE set a lookahead of 1.
+    /// A cache salt is hashed as 0.5.23 does; LoRA adapters are refused.
+    #[must_use]
+    pub const fn sglang() -> Self {
+        Self(Family::Sglang)
+    }
+
+    /// The digest that stands in for the parent of every first block (vLLM's `NONE_HASH`);
+    /// of no bytes in SGLang, which has none.
     #[must_use]
     pub fn none_hash(&self) -> Digest {
         match &self.0 {
             Family::Vllm(vllm) => vllm.none_hash,
             Family::Content(content) => Digest::from_u64(content.root),
+            Family::Llmd(llmd) => Digest::from_u64(llmd.root),
+            Family::Sglang => Digest::NONE,
         }
     }
 
@@ -84,14 +111,28 @@ impl Scheme {
     pub fn digest_len(&self) -> usize {
         match &self.0 {
             Family::Vllm(vllm) => vllm.algorithm.digest_len(),
-            Family::Content(_) => 8,
+            Family::Content(_) | Family::Llmd(_) => 8,
+            Family::Sglang => 32,
         }
     }
 
-    pub(crate) fn has_lookahead(&self) -> bool {
+    /// The 64-bit name under which the engine announces the block with this digest.
+    #[inline]
+    #[must_use]
+    pub fn block_hash(&self, digest: &Digest) -> BlockHash {
         match &self.0 {
-            Family::Vllm(vllm) => vllm.has_lookahead(),
-            Family::Content(_) => false,
+            Family::Sglang => digest.first_eight(),
+            _ => digest.block_hash(),
+        }
+    }
+
+    /// The most tokens of lookahead.
+    pub(crate) fn max_lookahead(&self) -> usize {
+        match &self.0 {
+            Family::Vllm(vllm) if vllm.has_lookahead() => BlockHasher::MAX_BLOCK_SIZE,
+            // Bigrams.
+            Family::Sglang => 1,
+            Family::Vllm(_) | Family::Content(_) | Family::Llmd(_) => 0,
         }
     }
 }
@@ -107,6 +148,8 @@ impl fmt::Display for Scheme {
                 }
             }
             Family::Content(content) => content.fmt(f),
+            Family::Llmd(llmd) => llmd.fmt(f),
+            Family::Sglang => f.write_str("SGLang"),
         }
     }
 }

@@ -62,6 +62,11 @@ impl<'a> Message<'a> {
         self.buffer
     }
 
+    /// What was put so far.
+    pub(crate) fn written(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+
     #[inline]
     pub(crate) fn put(&mut self, bytes: &[u8]) {
         self.buffer[self.len..self.len + bytes.len()].copy_from_slice(bytes);

@@ -5,8 +5,8 @@
 //! `vllm/utils/hashing.py` of those releases.
 
 mod algorithm;
-mod cbor;
-mod encode;
+pub(crate) mod cbor;
+pub(crate) mod encode;
 mod extra_keys;
 mod pickle;
 mod rules;
