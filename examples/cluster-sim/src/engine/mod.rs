@@ -1,0 +1,490 @@
+//! One inference engine: continuous batching with chunked prefill over a paged KV cache.
+//!
+//! The scheduler is vLLM's: every step first continues the running sequences in the order
+//! they were admitted, then admits waiting ones in the order they came, all out of one budget
+//! of tokens. A running sequence that finds no free block preempts the one admitted last,
+//! which starts over (its blocks may still be hit); a step that preempted admits nobody.
+//! Prefix hits, evictions and announcements all follow from the finite pool of blocks.
+
+mod log;
+mod pool;
+mod sequence;
+mod tiers;
+mod timing;
+
+pub use log::{CacheLog, Change};
+pub use pool::{BlockId, BlockPool, KvHash};
+pub use sequence::{Submission, prefix_hashes};
+pub use tiers::TierSpec;
+pub use timing::{StepTime, StepWork};
+
+use crate::workload::token;
+use kvsched_core::Tier;
+use sequence::Sequence;
+use std::collections::VecDeque;
+use tiers::TierStore;
+
+/// What an engine is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EngineSpec {
+    /// Tokens a KV block.
+    pub block_size: u32,
+    /// KV blocks on the device.
+    pub kv_blocks: u32,
+    /// Tokens a step computes at most.
+    pub max_batched_tokens: u32,
+    /// Sequences running at once at most.
+    pub max_running: u32,
+    /// How long steps take.
+    pub step_time: StepTime,
+    /// Bytes of KV a token.
+    pub kv_bytes_per_token: u64,
+    /// Slower tiers, fastest first.
+    pub tiers: Vec<TierSpec>,
+}
+
+impl EngineSpec {
+    /// One pod of the published benchmark: Qwen3-32B on two H100 with 307,328 tokens of KV.
+    pub fn qwen3_32b_tp2_h100() -> Self {
+        Self {
+            block_size: 64,
+            kv_blocks: 307_328 / 64,
+            max_batched_tokens: 8_192,
+            max_running: 1_024,
+            step_time: StepTime::QWEN3_32B_TP2_H100,
+            kv_bytes_per_token: 256 * 1024,
+            tiers: Vec::new(),
+        }
+    }
+
+    /// Tokens of KV on the device.
+    pub fn kv_tokens(&self) -> u64 {
+        u64::from(self.kv_blocks) * u64::from(self.block_size)
+    }
+}
+
+/// A request that can never run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("request {request} needs {tokens} tokens of KV, the engine has {capacity}")]
+pub struct TooLong {
+    /// Which.
+    pub request: u32,
+    /// Prompt and output together.
+    pub tokens: u64,
+    /// Tokens of KV of the engine.
+    pub capacity: u64,
+}
+
+/// What a finished step brought.
+#[derive(Debug, Default)]
+pub struct StepResult {
+    /// Requests that got their first token, with their prompt tokens found in the cache.
+    pub first_tokens: Vec<(u32, u32)>,
+    /// Requests that are done.
+    pub finished: Vec<u32>,
+    /// Output tokens of all.
+    pub output_tokens: u64,
+    /// Prompt (and, after preemption, output) tokens computed.
+    pub prefill_tokens: u64,
+}
+
+/// What the engine's metrics page shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Metrics {
+    /// Sequences waiting, preempted ones included.
+    pub waiting: u32,
+    /// Sequences running.
+    pub running: u32,
+    /// Share of KV blocks in use by sequences.
+    pub kv_usage: f64,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Engine {
+    spec: EngineSpec,
+    pool: BlockPool,
+    tiers: Vec<TierStore>,
+    waiting: VecDeque<Sequence>,
+    /// Admitted, but KV is still on its way; with the time it arrives.
+    loading: Vec<(u64, Sequence)>,
+    running: Vec<Sequence>,
+    log: CacheLog,
+    in_step: bool,
+    preemptions: u64,
+    /// Blocks loaded from slower tiers so far.
+    loaded_blocks: u64,
+}
+
+impl Engine {
+    /// An idle engine with an empty cache.
+    pub fn new(spec: EngineSpec) -> Self {
+        Self {
+            pool: BlockPool::new(spec.kv_blocks),
+            tiers: spec.tiers.iter().map(|&t| TierStore::new(t)).collect(),
+            spec,
+            waiting: VecDeque::new(),
+            loading: Vec::new(),
+            running: Vec::new(),
+            log: CacheLog::default(),
+            in_step: false,
+            preemptions: 0,
+            loaded_blocks: 0,
+        }
+    }
+
+    /// Takes a request into the queue.
+    ///
+    /// # Errors
+    ///
+    /// If it could not even run alone.
+    pub fn submit(&mut self, s: Submission) -> Result<(), TooLong> {
+        let tokens = s.prompt.len() as u64 + u64::from(s.output_tokens);
+        let capacity = self.spec.kv_tokens();
+        if tokens > capacity {
+            return Err(TooLong { request: s.request, tokens, capacity });
+        }
+        self.waiting.push_back(Sequence::new(s));
+        Ok(())
+    }
+
+    /// What it is.
+    pub fn spec(&self) -> &EngineSpec {
+        &self.spec
+    }
+
+    /// Whether a step is under way.
+    pub fn in_step(&self) -> bool {
+        self.in_step
+    }
+
+    /// Preemptions so far.
+    pub fn preemptions(&self) -> u64 {
+        self.preemptions
+    }
+
+    /// Blocks loaded from slower tiers so far.
+    pub fn loaded_blocks(&self) -> u64 {
+        self.loaded_blocks
+    }
+
+    /// Blocks each slower tier holds.
+    pub fn tier_blocks(&self) -> impl Iterator<Item = (Tier, usize)> {
+        self.tiers.iter().map(|t| (t.spec.tier, t.len()))
+    }
+
+    /// Changes of the caches that have not been taken with [`CacheLog::clear`].
+    pub fn log_mut(&mut self) -> &mut CacheLog {
+        &mut self.log
+    }
+
+    /// What its metrics page shows now.
+    pub fn metrics(&self) -> Metrics {
+        Metrics {
+            waiting: (self.waiting.len() + self.loading.len()) as u32,
+            running: self.running.len() as u32,
+            kv_usage: self.pool.usage(),
+        }
+    }
+
+    /// Leading blocks of `prompt` it could use from the device right now, as the engine itself
+    /// would count them at admission: at least one token is always computed.
+    pub fn usable_blocks(&self, prompt: &[kvsched_core::TokenId]) -> u32 {
+        let mut probe = Sequence::new(Submission {
+            request: 0,
+            prompt: prompt.to_vec(),
+            output_tokens: 1,
+            output_seed: 0,
+            transfer_ns: None,
+        });
+        let full = reusable_blocks(probe.len(), self.spec.block_size);
+        probe.hash_to(full, self.spec.block_size as usize);
+        probe.hashes.iter().take_while(|&&h| self.pool.lookup(h).is_some()).count() as u32
+    }
+
+    /// When loading KV next lets a sequence run.
+    pub fn next_arrival_ns(&self) -> Option<u64> {
+        self.loading.iter().map(|(at, _)| *at).min()
+    }
+
+    /// Starts a step: schedules, allocates, evicts. The seconds it takes, or `None` when there
+    /// is nothing to compute.
+    pub fn begin_step(&mut self, now_ns: u64) -> Option<f64> {
+        debug_assert!(!self.in_step);
+        self.land(now_ns);
+        let mut work = StepWork::default();
+        let mut budget = self.spec.max_batched_tokens;
+        let preempted = self.continue_running(&mut budget, &mut work);
+        if !preempted {
+            self.admit_waiting(&mut budget, &mut work, now_ns);
+        }
+        if work.sequences == 0 {
+            return None;
+        }
+        self.in_step = true;
+        Some(self.spec.step_time.seconds(&work))
+    }
+
+    /// Ends the step: tokens come out, finished requests leave.
+    pub fn end_step(&mut self, result: &mut StepResult) {
+        debug_assert!(self.in_step);
+        self.in_step = false;
+        result.first_tokens.clear();
+        result.finished.clear();
+        (result.output_tokens, result.prefill_tokens) = (0, 0);
+        let pool = &mut self.pool;
+        self.running.retain_mut(|s| {
+            if s.scheduled == 0 {
+                return true;
+            }
+            let decoding = s.scheduled == 1 && s.generated() > 0 && s.computed + 1 == s.len();
+            if !decoding {
+                result.prefill_tokens += u64::from(s.scheduled);
+            }
+            s.computed += s.scheduled;
+            s.scheduled = 0;
+            if s.computed < s.len() {
+                return true;
+            }
+            s.tokens.push(token(s.output_seed, s.generated()));
+            result.output_tokens += 1;
+            if s.generated() == 1 {
+                result.first_tokens.push((s.request, s.cached.unwrap_or(0)));
+            }
+            if s.generated() < s.output_tokens {
+                return true;
+            }
+            result.finished.push(s.request);
+            pool.release(&s.blocks);
+            false
+        });
+    }
+
+    /// Lets sequences run whose KV has arrived.
+    fn land(&mut self, now_ns: u64) {
+        while let Some(i) = self.loading.iter().position(|(at, _)| *at <= now_ns) {
+            let (_, mut s) = self.loading.remove(i);
+            name_blocks(&mut s, &mut self.pool, &mut self.log, self.spec.block_size);
+            self.running.push(s);
+        }
+    }
+
+    /// Schedules running sequences; whether somebody was preempted.
+    fn continue_running(&mut self, budget: &mut u32, work: &mut StepWork) -> bool {
+        let block_size = self.spec.block_size;
+        let mut preempted = false;
+        let mut i = 0;
+        while i < self.running.len() && *budget > 0 {
+            let s = &self.running[i];
+            let new = (s.len() - s.computed).min(*budget);
+            let wanted = (s.computed + new).div_ceil(block_size) as usize;
+            while self.running.len() > i && !self.has_room(i, wanted) {
+                preempted = true;
+                self.preempt_last();
+            }
+            if self.running.len() <= i {
+                break;
+            }
+            self.grow(i, wanted);
+            let s = &mut self.running[i];
+            schedule(s, new, work);
+            name_blocks(s, &mut self.pool, &mut self.log, block_size);
+            *budget -= new;
+            i += 1;
+        }
+        preempted
+    }
+
+    fn has_room(&self, i: usize, wanted: usize) -> bool {
+        wanted.saturating_sub(self.running[i].blocks.len()) <= self.pool.free() as usize
+    }
+
+    fn grow(&mut self, i: usize, wanted: usize) {
+        while self.running[i].blocks.len() < wanted {
+            let Some(block) = self.take_block() else { return };
+            self.running[i].blocks.push(block);
+        }
+    }
+
+    /// Sends the sequence admitted last back to the head of the queue.
+    fn preempt_last(&mut self) {
+        let Some(mut victim) = self.running.pop() else { return };
+        self.pool.release(&victim.blocks);
+        victim.blocks.clear();
+        (victim.named, victim.computed, victim.scheduled) = (0, 0, 0);
+        self.waiting.push_front(victim);
+        self.preemptions += 1;
+    }
+
+    fn admit_waiting(&mut self, budget: &mut u32, work: &mut StepWork, now_ns: u64) {
+        while *budget > 0
+            && self.running.len() + self.loading.len() < self.spec.max_running as usize
+        {
+            let Some(s) = self.waiting.pop_front() else { return };
+            if let Err(s) = self.admit(s, budget, work, now_ns) {
+                self.waiting.push_front(s);
+                return;
+            }
+        }
+    }
+
+    /// Admits one sequence, or gives it back if there is no room for it.
+    fn admit(
+        &mut self,
+        mut s: Sequence,
+        budget: &mut u32,
+        work: &mut StepWork,
+        now_ns: u64,
+    ) -> Result<(), Sequence> {
+        let block_size = self.spec.block_size;
+        let reusable = reusable_blocks(s.len(), block_size);
+        s.hash_to(reusable, block_size as usize);
+        let hits: Vec<BlockId> =
+            s.hashes[..reusable].iter().map_while(|&h| self.pool.lookup(h)).collect();
+        let loads = self.plan_loads(&s, hits.len(), reusable);
+        let there = match s.transfer_ns {
+            Some(_) => s.len() - 1,
+            None => (hits.len() + loads.len()) as u32 * block_size,
+        };
+        let comes = !loads.is_empty() || s.transfer_ns.is_some();
+        let new = if comes { 0 } else { (s.len() - there).min(*budget) };
+        let wanted = (there + new).div_ceil(block_size) as usize;
+        let revived = hits.iter().filter(|&&b| self.pool.is_free(b)).count();
+        if wanted.saturating_sub(hits.len()) + revived > self.pool.free() as usize {
+            return Err(s);
+        }
+        hits.iter().for_each(|&b| self.pool.reference(b));
+        s.named = hits.len();
+        s.blocks = hits;
+        while s.blocks.len() < wanted {
+            let Some(block) = self.take_block() else { break };
+            s.blocks.push(block);
+        }
+        s.computed = there;
+        s.cached.get_or_insert(there.min(s.prompt_tokens));
+        if comes {
+            let tiers_done = self.start_loads(&s, &loads, now_ns);
+            let arrived = s.transfer_ns.take().map_or(tiers_done, |t| now_ns + t);
+            self.loading.push((arrived, s));
+            return Ok(());
+        }
+        schedule(&mut s, new, work);
+        name_blocks(&mut s, &mut self.pool, &mut self.log, block_size);
+        *budget -= new;
+        self.running.push(s);
+        Ok(())
+    }
+
+    /// For each block after the `hits` on the device, the fastest tier that holds it, up to the
+    /// first that none does.
+    fn plan_loads(&self, s: &Sequence, hits: usize, reusable: usize) -> Vec<usize> {
+        if s.transfer_ns.is_some() {
+            return Vec::new();
+        }
+        s.hashes[hits..reusable]
+            .iter()
+            .map_while(|&h| self.tiers.iter().position(|t| t.holds(h)))
+            .collect()
+    }
+
+    /// Starts loading; when all has arrived.
+    fn start_loads(&mut self, s: &Sequence, loads: &[usize], now_ns: u64) -> u64 {
+        let block_bytes = u64::from(self.spec.block_size) * self.spec.kv_bytes_per_token;
+        let mut done = now_ns;
+        for (t, tier) in self.tiers.iter_mut().enumerate() {
+            let blocks = loads.iter().filter(|&&from| from == t).count() as u64;
+            if blocks > 0 {
+                done = done.max(tier.load(blocks * block_bytes, now_ns));
+                self.loaded_blocks += blocks;
+            }
+        }
+        for (i, &from) in loads.iter().enumerate() {
+            self.tiers[from].touch(s.hashes[s.named + i]);
+        }
+        done
+    }
+
+    /// A block for new KV; what it held moves down the tiers.
+    fn take_block(&mut self) -> Option<BlockId> {
+        let (block, evicted) = self.pool.take()?;
+        if let Some(hash) = evicted {
+            self.log.changes.push(Change::Removed(hash, Tier::DEVICE));
+            if self.pool.lookup(hash).is_none() {
+                self.demote(hash);
+            }
+        }
+        Some(block)
+    }
+
+    fn demote(&mut self, hash: KvHash) {
+        let mut moving = Some(hash);
+        for store in &mut self.tiers {
+            let Some(hash) = moving.take() else { return };
+            if let Ok(displaced) = store.insert(hash) {
+                self.log.changes.push(Change::Demoted(hash, store.spec.tier));
+                if let Some(old) = displaced {
+                    self.log.changes.push(Change::Removed(old, store.spec.tier));
+                }
+                moving = displaced;
+            }
+        }
+    }
+
+    /// Everything that must hold at all times, or what does not.
+    pub fn validate(&self) -> Result<(), String> {
+        self.pool.validate()?;
+        let mut uses = vec![0u32; self.spec.kv_blocks as usize];
+        let loading = self.loading.iter().map(|(_, s)| s);
+        for s in self.running.iter().chain(loading) {
+            for &b in &s.blocks {
+                uses[b as usize] += 1;
+            }
+            let room = s.blocks.len() as u64 * u64::from(self.spec.block_size);
+            if room < u64::from(s.computed) {
+                return Err(format!("request {} has more KV than blocks", s.request));
+            }
+        }
+        if self.waiting.iter().any(|s| !s.blocks.is_empty()) {
+            return Err("a waiting sequence holds blocks".to_owned());
+        }
+        let used = uses.iter().filter(|&&n| n > 0).count() as u32;
+        if used + self.pool.free() != self.spec.kv_blocks {
+            return Err(format!("{used} used + {} free blocks", self.pool.free()));
+        }
+        match uses.iter().enumerate().find(|&(b, &n)| n > 0 && self.pool.is_free(b as u32)) {
+            Some((b, n)) => Err(format!("block {b} is free with {n} users")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Full blocks a prompt of `tokens` tokens can find in a cache: one token is always computed.
+fn reusable_blocks(tokens: u32, block_size: u32) -> usize {
+    (tokens.saturating_sub(1) / block_size) as usize
+}
+
+fn schedule(s: &mut Sequence, new: u32, work: &mut StepWork) {
+    s.scheduled = new;
+    if new == 1 && s.generated() > 0 {
+        work.decode(s.computed);
+    } else {
+        work.prefill(new, s.computed);
+    }
+}
+
+/// Names blocks that are full once the scheduled tokens are computed. vLLM does so when it
+/// allocates: siblings in the same step already hit them.
+fn name_blocks(s: &mut Sequence, pool: &mut BlockPool, log: &mut CacheLog, block_size: u32) {
+    let size = block_size as usize;
+    let full = (s.computed + s.scheduled) as usize / size;
+    if full <= s.named {
+        return;
+    }
+    s.hash_to(full, size);
+    for (&block, &hash) in s.blocks[s.named..full].iter().zip(&s.hashes[s.named..full]) {
+        pool.fill(block, hash);
+    }
+    let parent = s.named.checked_sub(1).map(|p| s.hashes[p]);
+    log.stored(parent, &s.hashes[s.named..full], &s.tokens[s.named * size..full * size]);
+    s.named = full;
+}

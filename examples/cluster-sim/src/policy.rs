@@ -1,0 +1,115 @@
+//! Which policy a run is routed by.
+
+use kvsched_core::Tier;
+use kvsched_scorers::preset::UnknownPreset;
+use kvsched_scorers::{Profile, ProfileBuilder, picker, preset, scorer};
+
+/// Where a router's knowledge of caches comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Knowledge {
+    /// From the engines' events.
+    Events,
+    /// From its own decisions.
+    History {
+        /// Tokens a block of its own.
+        block_tokens: u32,
+        /// Blocks of a prompt that it looks at.
+        prompt_blocks: u32,
+        /// Blocks that it remembers an endpoint.
+        capacity: u32,
+    },
+}
+
+/// A policy by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// The name.
+    pub name: String,
+    /// Where its knowledge comes from.
+    pub knowledge: Knowledge,
+    /// Whether it reads waiting, running and KV use as the late metrics say and caches as events
+    /// say, without regard to what it sent since. So did the policies that were published with
+    /// figures of 2025.
+    pub raw_metrics: bool,
+}
+
+/// The four policies of the published benchmark.
+pub const PUBLISHED: [&str; 4] = ["precise", "approximate", "load-aware", "random"];
+
+impl Policy {
+    /// One of [`PUBLISHED`], `tier-blind`, `tier-aware`, or a preset of kvsched-scorers.
+    ///
+    /// # Errors
+    ///
+    /// An unknown name; the error tells the nearest preset.
+    pub fn by_name(name: &str) -> Result<Self, UnknownPreset> {
+        let policy = Self {
+            name: name.to_owned(),
+            knowledge: match name {
+                // 64 characters are about 16 tokens; 256 such blocks a prompt, 31,250 an endpoint.
+                "approximate" => {
+                    Knowledge::History { block_tokens: 16, prompt_blocks: 256, capacity: 31_250 }
+                }
+                _ => Knowledge::Events,
+            },
+            raw_metrics: PUBLISHED.contains(&name),
+        };
+        policy.profile()?;
+        Ok(policy)
+    }
+
+    /// Its profile, from the library.
+    ///
+    /// # Errors
+    ///
+    /// An unknown name.
+    pub fn profile(&self) -> Result<Profile, UnknownPreset> {
+        let name = match self.name.as_str() {
+            "precise" => "llm-d",
+            "load-aware" => "llm-d-load",
+            "approximate" => return built(approximate(), "llm-d"),
+            "tier-blind" => return built(tier_blind(), "llm-d"),
+            "tier-aware" => return built(tier_aware(), "llm-d"),
+            preset => preset,
+        };
+        preset::by_name(name)
+    }
+}
+
+fn built(profile: ProfileBuilder, nearest: &'static str) -> Result<Profile, UnknownPreset> {
+    // The weights are constants; what the library then says of them would be its bug.
+    profile.build().or_else(|_| preset::by_name(nearest))
+}
+
+fn approximate() -> ProfileBuilder {
+    Profile::builder()
+        .scorer(Box::new(scorer::PrefixCache::new()), 1.0)
+        .scorer(Box::new(scorer::Queue), 1.0)
+        .scorer(Box::new(scorer::KvCacheUtilization), 1.0)
+        .picker(Box::new(picker::MaxScore))
+}
+
+/// Precise prefix routing to which a block is a block, wherever it lies.
+fn tier_blind() -> ProfileBuilder {
+    let all_equal = [Tier::HOST, Tier::DISK, Tier::SHARED]
+        .into_iter()
+        .try_fold(scorer::PrecisePrefixCache::new(), |scorer, tier| scorer.weight(tier, 1.0));
+    Profile::builder()
+        .scorer(Box::new(all_equal.unwrap_or_default()), 3.0)
+        .scorer(Box::new(scorer::Queue), 2.0)
+        .scorer(Box::new(scorer::KvCacheUtilization), 2.0)
+        .picker(Box::new(picker::MaxScore))
+}
+
+/// The same with the seconds that loading and computing take in place of the count of blocks.
+fn tier_aware() -> ProfileBuilder {
+    // Qwen3-32B: 256 KiB of KV and 1/15,928 s of prefill a token.
+    let builder = match scorer::TierCost::new(262_144.0, 1.0 / 15_928.0) {
+        Ok(cost) => Profile::builder().scorer(Box::new(cost), 3.0),
+        Err(_) => Profile::builder(),
+    };
+    builder
+        .scorer(Box::new(scorer::Queue), 2.0)
+        .scorer(Box::new(scorer::KvCacheUtilization), 2.0)
+        .picker(Box::new(picker::MaxScore))
+}
