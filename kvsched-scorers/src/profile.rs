@@ -289,20 +289,25 @@ fn sort_runs<'a>(runs: &'a [TierRun], buffer: &'a mut Vec<TierRun>) -> &'a [Tier
 /// Starts the list of candidates with everybody who was offered.
 pub(crate) fn enter(input: &DecideInput<'_>, runs: &[TierRun], candidates: &mut Vec<Candidate>) {
     let prompt_blocks = input.matches.prompt_blocks();
+    let mut cursor = 0;
+    let mut slow = |endpoint: EndpointId| {
+        // Candidates mostly come in ascending order, as the runs do: one walk over both.
+        if runs[..cursor].last().is_some_and(|run| run.endpoint >= endpoint) {
+            cursor = runs.partition_point(|run| run.endpoint < endpoint);
+        }
+        cursor += runs[cursor..].iter().take_while(|run| run.endpoint < endpoint).count();
+        let from = cursor;
+        cursor += runs[cursor..].iter().take_while(|run| run.endpoint == endpoint).count();
+        (from as u32, cursor as u32)
+    };
     candidates.clear();
     candidates.extend(input.candidates.iter().enumerate().map(|(row, &endpoint)| Candidate {
         endpoint,
         row: row as u32,
         matched_blocks: input.matches.blocks(endpoint).min(prompt_blocks),
         saved_tokens: input.saved_tokens.get(endpoint.index()).copied().unwrap_or(0),
-        slow: if runs.is_empty() { (0, 0) } else { runs_of(endpoint, runs) },
+        slow: if runs.is_empty() { (0, 0) } else { slow(endpoint) },
     }));
-}
-
-fn runs_of(endpoint: EndpointId, runs: &[TierRun]) -> (u32, u32) {
-    let from = runs.partition_point(|r| r.endpoint < endpoint);
-    let len = runs[from..].iter().take_while(|r| r.endpoint == endpoint).count();
-    (from as u32, (from + len) as u32)
 }
 
 /// The position of the highest score but `except`'s; the first of equals.

@@ -253,3 +253,45 @@ fn a_match_beyond_the_prompt_or_an_unknown_endpoint_is_no_trouble() {
     assert_eq!(receipt.rows[2].matched_blocks, 0);
     assert!(receipt.rows.iter().flat_map(|r| &r.scores).all(|s| (0.0..=1.0).contains(s)));
 }
+
+/// Scores by the blocks that lie on the host, times a hundredth.
+#[derive(Debug)]
+struct OnHost;
+impl kvsched_core::Scorer for OnHost {
+    fn name(&self) -> &str {
+        "on-host"
+    }
+    fn needs(&self) -> Needs {
+        Needs::MATCHES
+    }
+    fn score(&self, cx: &Context<'_>, scores: &mut [f64]) {
+        for (candidate, score) in cx.candidates.iter().zip(scores) {
+            let runs = cx.slow_runs(candidate).iter();
+            assert!(runs.clone().all(|run| run.endpoint == candidate.endpoint));
+            *score = runs.map(|run| f64::from(run.blocks)).sum::<f64>() / 100.0;
+        }
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn slow_runs_find_their_candidates_in_any_order(
+        runs in proptest::collection::vec((0..12_u16, 1..4_u8, 1..5_u32), 0..20),
+        offered in proptest::collection::vec(0..12_u16, 1..20),
+    ) {
+        let mut fleet = Fleet::new(12, 90).matched(&[90; 12]);
+        for (endpoint, tier, blocks) in runs {
+            fleet = fleet.slow(endpoint, Tier::new(tier).unwrap(), blocks);
+        }
+        let want: Vec<f64> = offered
+            .iter()
+            .map(|&e| {
+                let runs = fleet.matches.slow_runs().iter().filter(|r| r.endpoint.0 == e);
+                f64::from(runs.map(|r| r.blocks).sum::<u32>()) / 100.0
+            })
+            .collect();
+        fleet.candidates = offered.iter().copied().map(EndpointId).collect();
+        fleet.loads = vec![Default::default(); offered.len()];
+        assert_close(&fleet.scores(OnHost), &want);
+    }
+}
