@@ -22,7 +22,7 @@ use crate::hasher::{Span, check_tokens};
 use crate::vllm::{CanonicalKeys, Window};
 use crate::{HashError, SchemeError, scratch, sha256};
 use kvsched_core::{BlockHash, TokenId};
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// Tokens that are compressed at once.
 pub(crate) const STRIDE: usize = 16;
@@ -33,7 +33,7 @@ const EDITION: &[u8] = b"kvsched content 1";
 /// The content scheme of one model under one secret.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct ContentScheme {
-    model: Box<str>,
+    model: Arc<str>,
     keys: Keys,
     /// What the first block is chained to.
     pub(crate) root: u64,
@@ -55,6 +55,15 @@ impl ContentScheme {
                 return Err(SchemeError::SeedLength { len, limit: SchemeError::MAX_SEED });
             }
         }
+        Ok(Self::derived(model, secret))
+    }
+
+    /// Without a model, for internal use.
+    pub(crate) fn keyed(secret: &[u8]) -> Self {
+        Self::derived("", secret)
+    }
+
+    fn derived(model: &str, secret: &[u8]) -> Self {
         // Key derivation: SHA-256 of a label and unambiguously delimited inputs.
         let derive = |label: u8, parts: &[&[u8]]| {
             let mut message = EDITION.to_vec();
@@ -69,7 +78,7 @@ impl ContentScheme {
         let [k4, k5, length, _] = numbers_of(derive(1, &[secret]));
         let [root, ..] = numbers_of(derive(2, &[secret, model.as_bytes()]));
         let keys = Keys { words: [k0, k1, k2, k3, k4, k5], length };
-        Ok(Self { model: model.into(), keys, root, extras: derive(3, &[secret]) })
+        Self { model: model.into(), keys, root, extras: derive(3, &[secret]) }
     }
 
     /// Fills `out`, of one hash a block of `span`, each after `parent` and then its

@@ -79,6 +79,14 @@ pub enum BuildError {
         /// The largest accepted.
         max: usize,
     },
+    /// A memo too small to remember anything.
+    #[error("a memo of {got} bytes, where one run of blocks takes {min}")]
+    MemoBytes {
+        /// What was asked for.
+        got: usize,
+        /// The least that works.
+        min: usize,
+    },
     /// The scheme hashes a block's own tokens only.
     #[error("{scheme} has no lookahead hashes")]
     NoLookahead {

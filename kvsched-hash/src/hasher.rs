@@ -158,7 +158,7 @@ impl BlockHasher {
         if done.is_err() {
             out.clear();
         }
-        done
+        done.map(drop)
     }
 
     /// Replaces `out` with the full digests of all full blocks.
@@ -221,25 +221,29 @@ impl BlockHasher {
         Ok(Span { tokens, start, blocks, block_size, lookahead, extras: prompt.extras })
     }
 
-    /// Writes the hashes of the span's blocks.
+    /// Writes the hashes of the span's blocks and returns the last one's digest.
     pub(crate) fn fill(
         &self,
         span: &Span<'_>,
         parent: &Digest,
         out: &mut [BlockHash],
-    ) -> Result<(), HashError> {
+    ) -> Result<Digest, HashError> {
         match &self.scheme.0 {
-            Family::Content(content) => content.hash(span, parent.block_hash().0, out),
-            Family::Llmd(llmd) => llmd.hash(span, parent.block_hash().0, out),
+            Family::Content(content) => content.hash(span, parent.block_hash().0, out)?,
+            Family::Llmd(llmd) => llmd.hash(span, parent.block_hash().0, out)?,
             Family::Vllm(_) | Family::Sglang => {
+                let mut last = *parent;
                 let mut slots = out.iter_mut();
                 self.each_digest(span, parent, |digest| {
+                    last = *digest;
                     if let Some(slot) = slots.next() {
                         *slot = self.scheme.block_hash(digest);
                     }
-                })
+                })?;
+                return Ok(last);
             }
         }
+        Ok(out.last().map_or(*parent, |hash| Digest::from_u64(hash.0)))
     }
 
     /// Hands the digests of the span's blocks to `sink`.
@@ -259,11 +263,8 @@ impl BlockHasher {
                 for from in (0..span.blocks).step_by(hashes.len()) {
                     let part = span.part(from, hashes.len());
                     let hashes = &mut hashes[..part.blocks];
-                    self.fill(&part, &parent, hashes)?;
-                    for hash in hashes {
-                        parent = Digest::from_u64(hash.0);
-                        sink(&parent);
-                    }
+                    parent = self.fill(&part, &parent, hashes)?;
+                    hashes.iter().for_each(|hash| sink(&Digest::from_u64(hash.0)));
                 }
                 Ok(())
             }
@@ -281,8 +282,8 @@ impl Span<'_> {
     /// At most `blocks` blocks, from the `from`th on.
     pub(crate) fn part(&self, from: usize, blocks: usize) -> Self {
         let blocks = blocks.min(self.blocks - from);
-        let at = from * self.block_size;
-        let reach = blocks * self.block_size + self.lookahead;
+        let at = if blocks == 0 { 0 } else { from * self.block_size };
+        let reach = if blocks == 0 { 0 } else { blocks * self.block_size + self.lookahead };
         Self { tokens: &self.tokens[at..at + reach], start: self.start + at, blocks, ..*self }
     }
 }

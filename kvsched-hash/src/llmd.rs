@@ -6,7 +6,7 @@ use crate::vllm::cbor::Cbor;
 use crate::vllm::encode::{Encode, Message, SLACK};
 use crate::{HashError, SchemeError, scratch};
 use kvsched_core::{BlockHash, MultimodalSpan};
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 use twox_hash::XxHash64;
 
 /// llm-d's `hashAlgorithm`.
@@ -47,8 +47,8 @@ impl fmt::Display for LlmdAlgorithm {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LlmdScheme {
     algorithm: LlmdAlgorithm,
-    seed: Box<str>,
-    model: Box<str>,
+    seed: Arc<str>,
+    model: Arc<str>,
     /// What the first block is chained to.
     pub(crate) root: u64,
 }

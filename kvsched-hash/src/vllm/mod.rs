@@ -23,6 +23,7 @@ use encode::{Encode, Message, SLACK, Tail};
 use extra_keys::ExtraKeys;
 use pickle::Pickle;
 use rules::Rules;
+use std::sync::Arc;
 use twox_hash::XxHash3_128;
 
 /// A version's scheme with its seed resolved.
@@ -31,7 +32,7 @@ pub(crate) struct VllmScheme {
     pub(crate) version: VllmVersion,
     pub(crate) algorithm: Algorithm,
     /// As it was set; `None` where it was not.
-    pub(crate) seed: Option<Box<str>>,
+    pub(crate) seed: Option<Arc<str>>,
     rules: Rules,
     /// The parent of every first block.
     pub(crate) none_hash: Digest,
@@ -62,7 +63,7 @@ impl VllmScheme {
         }
         let none_hash = digest(algorithm, &mut message);
         let rules = Rules::of(version);
-        Ok(Self { version, algorithm, seed: seed.map(Box::from), rules, none_hash })
+        Ok(Self { version, algorithm, seed: seed.map(Arc::from), rules, none_hash })
     }
 
     pub(crate) const fn has_lookahead(&self) -> bool {
