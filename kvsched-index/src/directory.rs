@@ -6,7 +6,7 @@ use kvsched_core::BlockHash;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Independent tables, so that growing one is a short pause.
-const SHARDS: usize = 256;
+const SHARDS: usize = 64;
 /// Words a bucket: a cache line.
 const BUCKET: usize = 8;
 /// Slots a bucket. Its first word counts the entries that did not fit and went on.
@@ -185,25 +185,55 @@ impl Directory {
         Table(self.shards[key.shard].get(pin)).find(key.tag, is_it)
     }
 
-    /// Adds `hash`, which is not there, at `place`.
+    /// Adds `hash` at `place`, unless it is known: `is_it` compares the full hash at a place it may
+    /// have. Returns the place it already had.
     #[inline]
-    pub(crate) fn insert(
+    pub(crate) fn find_or_insert(
         &self,
         hash: BlockHash,
         place: Place,
         counts: &mut DirectoryCounts,
         pin: &WritePin,
-    ) {
+        mut is_it: impl FnMut(Place) -> bool,
+    ) -> Option<Place> {
         let key = Key::of(hash);
         let shard = &self.shards[key.shard];
-        let count = counts.0[key.shard] as usize + 1;
-        counts.0[key.shard] = count as u32;
-        let buckets = shard.get(pin).len() / BUCKET;
+        let words = shard.get(pin);
+        let count = &mut counts.0[key.shard];
+        let buckets = words.len() / BUCKET;
+        if buckets > 0 {
+            // Mostly its first bucket says all: not there, and here is room.
+            let bucket = Table(words).bucket(key.home(buckets));
+            let overflow = bucket[0].load(Ordering::Relaxed);
+            let mut free = None;
+            for slot in &bucket[1..] {
+                let bits = slot.load(Ordering::Relaxed);
+                if bits == 0 {
+                    free = Some(slot);
+                } else if tag_of(bits) == key.tag && is_it(place_of(bits)) {
+                    return Some(place_of(bits));
+                }
+            }
+            if overflow > 0 {
+                let found = Table(words).find(key.tag, is_it);
+                if found.is_some() {
+                    return found;
+                }
+            }
+            let full = (*count as usize + 1) * 7 > buckets * SLOTS * 6;
+            if let (Some(free), false) = (free, full) {
+                *count += 1;
+                free.store(slot_of(key.tag, place), Ordering::Release);
+                return None;
+            }
+        }
+        *count += 1;
         // Above 6/7 of the slots, buckets overflow into each other.
-        if count * 7 > buckets * SLOTS * 6 {
+        if *count as usize * 7 > buckets * SLOTS * 6 {
             Self::resize(shard, buckets + buckets / 2 + SMALLEST, pin);
         }
         Table(shard.get(pin)).put(key.tag, slot_of(key.tag, place));
+        None
     }
 
     /// Takes `hash` at `place` out.

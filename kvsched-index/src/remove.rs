@@ -1,6 +1,6 @@
 //! Removals, clears, and what they leave behind.
 
-use crate::chain::{Chain, Place};
+use crate::chain::{Chain, Entry, Place};
 use crate::detail::Detail;
 use crate::write::{AHEAD, Owner, Write};
 use crate::{Holder, holders};
@@ -17,17 +17,23 @@ impl<'a> Write<'a> {
         for &hash in hashes.iter().take(AHEAD) {
             self.map.directory.prefetch(hash, self.pin);
         }
-        for (i, &hash) in hashes.iter().enumerate() {
-            if let Some(&ahead) = hashes.get(i + AHEAD) {
-                self.map.directory.prefetch(ahead, self.pin);
+        let mut at = 0;
+        while at < hashes.len() {
+            for ahead in hashes.iter().skip(at + AHEAD).take(1) {
+                self.map.directory.prefetch(*ahead, self.pin);
             }
-            if self.drop_copy(holder, hash) {
-                continue;
+            if !self.drop_copy(holder, hashes[at]) {
+                let gone = match &loose {
+                    Some(group) => {
+                        usize::from(group.tier(holder.tier).remove(hashes[at], self.pin))
+                    }
+                    None => self.remove_some(holder, &hashes[at..]),
+                };
+                removed += gone;
+                at += gone.max(1);
+            } else {
+                at += 1;
             }
-            removed += usize::from(match &loose {
-                Some(group) => group.tier(holder.tier).remove(hash, self.pin),
-                None => self.remove_one(holder, hash),
-            });
         }
         self.sweep(2 * hashes.len() + 8);
         removed
@@ -46,15 +52,40 @@ impl<'a> Write<'a> {
         true
     }
 
-    pub(crate) fn remove_one(&mut self, holder: Holder, hash: BlockHash) -> bool {
-        let Some(place) = self.map.place(hash, self.pin) else { return false };
-        let Some(chain) = self.map.chains.get(place.chain) else { return false };
+    /// Removes the first of `hashes`, and with it those that follow as an engine names them: from
+    /// the end of what `holder` holds of a chain backwards. Returns how many that was.
+    pub(crate) fn remove_some(&mut self, holder: Holder, hashes: &[BlockHash]) -> usize {
+        let Some(place) = self.map.place(hashes[0], self.pin) else { return 0 };
+        let Some(chain) = self.map.chains.get(place.chain) else { return 0 };
         let offset = usize::from(place.offset);
-        let removed = self.release(chain, holder, offset);
-        if removed && offset + 1 == chain.len() {
+        let entry = holders::find(chain, holder.endpoint, self.pin);
+        let ends_here = |e: &Entry| e.detail == 0 && usize::from(e.blocks) == offset + 1;
+        let mut gone = 1;
+        match entry.filter(ends_here) {
+            Some(entry) if self.own.copies.is_empty() && self.own.is_plain(holder) => {
+                let words = chain.hashes.get(self.pin);
+                gone += hashes[1..]
+                    .iter()
+                    .zip(words[..offset].iter().rev())
+                    .take_while(|(hash, word)| hash.0 == word.load(Ordering::Relaxed))
+                    .count();
+                if gone > offset {
+                    self.left(chain, holder.endpoint);
+                } else {
+                    let blocks = (offset + 1 - gone) as u16;
+                    holders::put(chain, Some(entry), Entry { blocks, ..entry }, self.pin);
+                }
+            }
+            _ => {
+                if !self.release(chain, holder, offset) {
+                    return 0;
+                }
+            }
+        }
+        if offset + 1 == chain.len() {
             self.shrink(place.chain, chain, usize::MAX);
         }
-        removed
+        gone
     }
 
     /// Forgets up to `most` blocks at the chain's end that nobody holds; returns how many.

@@ -89,7 +89,7 @@ impl<'a> Write<'a> {
         repeat: Repeat,
     ) -> Result<StoreOutcome, StoreError> {
         let mut outcome = StoreOutcome::default();
-        for &hash in hashes.iter().take(AHEAD) {
+        for &hash in parent.iter().chain(hashes.iter().take(AHEAD)) {
             self.map.directory.prefetch(hash, self.pin);
         }
         let Some(&first) = hashes.first() else { return Ok(outcome) };
@@ -162,7 +162,7 @@ impl<'a> Write<'a> {
         let words = chain.hashes.get(self.pin);
         let written = usize::from(self.own.runs[number as usize].written);
         let mut count = 0;
-        loop {
+        while count < most {
             let hash = hashes[count];
             let offset = start + count;
             // A hash is written once: another one in its place begins a chain of its own.
@@ -170,19 +170,27 @@ impl<'a> Write<'a> {
             if offset < written && word.load(Ordering::Relaxed) != hash.0 {
                 break;
             }
-            word.store(hash.0, Ordering::Relaxed);
             let place = Place { chain: number, offset: offset as u16 };
-            map.directory.insert(hash, place, &mut self.own.counts, self.pin);
+            if let Some(&ahead) = hashes.get(count + AHEAD) {
+                map.directory.prefetch(ahead, self.pin);
+            }
+            let is_it = |place: Place| {
+                let at = usize::from(place.offset);
+                if place.chain == number && at < offset {
+                    return words[at].load(Ordering::Relaxed) == hash.0;
+                }
+                map.chains.get(place.chain).is_some_and(|c| c.is(at, hash, self.pin))
+            };
+            // Those before were unknown, so the first one is too.
+            let counts = &mut self.own.counts;
+            if map.directory.find_or_insert(hash, place, counts, self.pin, is_it).is_some() {
+                break;
+            }
+            word.store(hash.0, Ordering::Release);
             if !self.own.waiting.is_empty() {
                 self.arrived(hash);
             }
             count += 1;
-            if let Some(&ahead) = hashes.get(count + AHEAD) {
-                map.directory.prefetch(ahead, self.pin);
-            }
-            if count == most || map.place(hashes[count], self.pin).is_some() {
-                break;
-            }
         }
         let end = start + count;
         chain.set_len(end, hashes[count - 1].0);
