@@ -67,6 +67,7 @@ impl<'a> Write<'a> {
         }
         let owner = &mut owners[endpoint.index()];
         let before: Vec<Group> = owner.chained().collect();
+        let bytes = owner.group_bytes();
         owner.groups.retain(|&(id, _)| id != group);
         owner.groups.push((group, rule));
         owner.groups.sort_unstable_by_key(|&(id, _)| id);
@@ -76,6 +77,8 @@ impl<'a> Write<'a> {
             owner.loose.push(Arc::new(LooseGroup::new(group, rule)));
         }
         let after: Vec<Group> = owner.chained().collect();
+        self.own.group_bytes += owner.group_bytes();
+        self.own.group_bytes -= bytes;
         if before != after && owner.entries > 0 {
             self.regroup(endpoint, before.first().copied(), &after);
         }

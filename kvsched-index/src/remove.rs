@@ -179,6 +179,7 @@ impl<'a> Write<'a> {
     pub(crate) fn remove_endpoint(&mut self, endpoint: EndpointId) {
         self.clear(endpoint);
         if let Some(owner) = self.own.owners.get_mut(endpoint.index()) {
+            self.own.group_bytes -= owner.group_bytes();
             *owner = Owner::default();
             self.publish_loose(endpoint);
         }

@@ -18,8 +18,10 @@ use kvsched_core::{BlockHash, EndpointId, EngineHash, Group, PrefixMatches};
 ///
 /// What a query may see while a write is under way:
 ///
-/// * Per endpoint and run of blocks, the state before the write or after it, never one between.
-///   A run is what was stored together and holds at most 4,096 blocks.
+/// * Per endpoint and run of blocks, the state before or after each step of the write, never one
+///   between. A run is what was stored together and holds at most 4,096 blocks. A store takes one
+///   step a run. So does a removal of the last blocks of a run that names them backwards, as
+///   engines do; any other removal takes a step a block. A clear takes one step a run.
 /// * The runs of a prompt are looked at one after another, from the first. A block that was held
 ///   during the whole query is found if all before it were held during the whole query. A
 ///   block is only ever reported if it was held at some moment of the query.

@@ -47,6 +47,8 @@ pub(crate) struct Writer {
     pub(crate) names: Names,
     /// Room in all owners' lists of chains.
     pub(crate) owned_chains: usize,
+    /// Bytes of all owners' lists of groups.
+    pub(crate) group_bytes: usize,
 }
 
 /// What only writers know of a chain.
@@ -79,6 +81,13 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
+    /// Bytes of its lists of groups.
+    pub(crate) fn group_bytes(&self) -> usize {
+        self.groups.capacity() * size_of::<(Group, Grouping)>()
+            + self.loose.capacity() * size_of::<Arc<LooseGroup>>()
+            + self.loose.len() * (size_of::<LooseGroup>() + 2 * size_of::<usize>())
+    }
+
     pub(crate) fn chained(&self) -> impl Iterator<Item = Group> {
         self.groups.iter().filter(|(_, g)| g.is_chained()).map(|&(id, _)| id)
     }
@@ -120,6 +129,7 @@ impl Writer {
             evicted: 0,
             names: Names::default(),
             owned_chains: 0,
+            group_bytes: 0,
         }
     }
 }
@@ -170,6 +180,7 @@ impl Writer {
             + (self.unused.capacity() + self.stale.capacity()) * size_of::<u32>()
             + self.owners.capacity() * size_of::<Owner>()
             + self.owned_chains * size_of::<u32>()
+            + self.group_bytes
             + table::<((Holder, BlockHash), u32)>(self.copies.capacity())
             + table::<(BlockHash, Vec<u32>)>(self.waiting.capacity())
             + self.names.bytes()
