@@ -19,9 +19,9 @@
 //! All arithmetic is on numbers, none on memory, so every platform computes the same.
 
 use crate::hasher::{Span, check_tokens};
-use crate::vllm::{CanonicalKeys, Window};
+use crate::vllm::{CanonicalKeys, Keys, Window};
 use crate::{HashError, SchemeError, scratch, sha256};
-use kvsched_core::{BlockHash, TokenId};
+use kvsched_core::{BlockHash, Stored, TokenId};
 use std::{fmt, sync::Arc};
 
 /// Tokens that are compressed at once.
@@ -34,7 +34,7 @@ const EDITION: &[u8] = b"kvsched content 1";
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct ContentScheme {
     model: Arc<str>,
-    keys: Keys,
+    keys: Secrets,
     /// What the first block is chained to.
     pub(crate) root: u64,
     /// The key of what enters besides tokens.
@@ -42,7 +42,7 @@ pub(crate) struct ContentScheme {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Keys {
+struct Secrets {
     words: [u64; 6],
     /// Tells strides of different numbers of tokens apart.
     length: u64,
@@ -77,7 +77,7 @@ impl ContentScheme {
         let [k0, k1, k2, k3] = numbers_of(derive(0, &[secret]));
         let [k4, k5, length, _] = numbers_of(derive(1, &[secret]));
         let [root, ..] = numbers_of(derive(2, &[secret, model.as_bytes()]));
-        let keys = Keys { words: [k0, k1, k2, k3, k4, k5], length };
+        let keys = Secrets { words: [k0, k1, k2, k3, k4, k5], length };
         Self { model: model.into(), keys, root, extras: derive(3, &[secret]) }
     }
 
@@ -91,7 +91,8 @@ impl ContentScheme {
     ) -> Result<(), HashError> {
         let tokens = &span.tokens[..span.blocks * span.block_size];
         if !span.extras.is_none() {
-            return self.hash_with_extras(span, parent, out);
+            let keys = CanonicalKeys::of_prompt(&span.extras, span.start)?;
+            return self.hash_keyed(span, keys, parent, out);
         }
         if span.block_size != STRIDE {
             check_tokens(tokens, span.start)?;
@@ -116,22 +117,36 @@ impl ContentScheme {
         check_tokens(&all, 0).or_else(|_| check_tokens(tokens, span.start))
     }
 
-    fn hash_with_extras(
+    /// The same of an event's blocks, with the keys that it announces.
+    pub(crate) fn hash_stored(
         &self,
         span: &Span<'_>,
+        stored: &Stored<'_>,
+        parent: u64,
+        out: &mut [BlockHash],
+    ) -> Result<(), HashError> {
+        let keys = CanonicalKeys::of_stored(stored, span.block_size)?;
+        if keys.is_none() {
+            return self.hash(span, parent, out);
+        }
+        self.hash_keyed(span, keys, parent, out)
+    }
+
+    fn hash_keyed<K: Keys>(
+        &self,
+        span: &Span<'_>,
+        mut keys: CanonicalKeys<K>,
         parent: u64,
         out: &mut [BlockHash],
     ) -> Result<(), HashError> {
         check_tokens(span.tokens, span.start)?;
-        let mut keys = CanonicalKeys::of_prompt(&span.extras, span.start)?;
         scratch::with(keys.bound(), |buffer| {
             let mut hash = parent;
-            let blocks = span.tokens.chunks_exact(span.block_size);
-            for (i, (out, block)) in out.iter_mut().zip(blocks).enumerate() {
+            for (i, out) in out.iter_mut().enumerate() {
                 let start = span.start + i * span.block_size;
                 let end = start + span.block_size;
                 let len = keys.write(buffer, Window { start, end, window_end: end });
-                hash = self.block(hash, block, self.tweak(&buffer[..len]));
+                hash = self.block(hash, span.block(i), self.tweak(&buffer[..len]));
                 *out = BlockHash(hash);
             }
         });
@@ -166,7 +181,7 @@ impl ContentScheme {
     }
 }
 
-impl Keys {
+impl Secrets {
     #[inline(always)]
     fn stride(&self, tokens: &[TokenId; STRIDE]) -> u128 {
         let word = |i: usize| u64::from(tokens[2 * i]) | u64::from(tokens[2 * i + 1]) << 32;

@@ -86,6 +86,13 @@ impl Digest {
     }
 }
 
+impl From<BlockHash> for Digest {
+    /// The digest of a scheme of 64-bit hashes, as the content scheme is.
+    fn from(hash: BlockHash) -> Self {
+        Self::from_u64(hash.0)
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.as_bytes().iter().try_for_each(|b| write!(f, "{b:02x}"))

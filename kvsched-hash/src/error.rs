@@ -150,4 +150,17 @@ pub enum HashError {
         /// Full blocks of the prompt.
         blocks: usize,
     },
+    /// An event's tokens do not make whole blocks of both sizes.
+    #[error("{tokens} tokens in blocks of {block_size}, hashed by {hashed}")]
+    StoredShape {
+        /// Tokens announced.
+        tokens: usize,
+        /// Tokens a block of the event.
+        block_size: usize,
+        /// Tokens a hashed block.
+        hashed: usize,
+    },
+    /// The event continues blocks whose digest was not given.
+    #[error("the event has a parent, but no digest of it was given")]
+    MissingParent,
 }

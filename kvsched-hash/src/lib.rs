@@ -3,6 +3,7 @@
 
 mod chain;
 mod content;
+mod detector;
 mod digest;
 mod error;
 mod group;
@@ -14,9 +15,11 @@ mod scheme;
 mod scratch;
 mod sglang;
 mod sha256;
+mod stored;
 mod vllm;
 
 pub use chain::HashChain;
+pub use detector::{Mismatch, Observation, SchemeDetector};
 pub use digest::Digest;
 pub use error::{BuildError, HashError, SchemeError};
 pub use group::group_view;

@@ -1,6 +1,5 @@
 //! What enters a block's hash besides its tokens, in the engine's order.
 
-use super::cbor::Cbor;
 use super::encode::{Encode, Message};
 use super::rules::{EmbedsKey, LoraKey, Rules};
 use crate::{HashError, sha256};
@@ -15,6 +14,18 @@ pub(crate) struct Window {
     pub(crate) start: usize,
     pub(crate) end: usize,
     pub(crate) window_end: usize,
+}
+
+/// Where a message's extra keys come from.
+pub(crate) trait Keys {
+    /// Whether no block has any.
+    fn is_none(&self) -> bool;
+    /// The most bytes that [`write`](Self::write) puts for a block of `window` tokens.
+    fn bound(&self, window: usize) -> usize;
+    /// Writes the keys of the next block: nothing at all, or a tuple.
+    fn write<E: Encode>(&mut self, to: &mut E, out: &mut Message<'_>, window: Window);
+    /// Leaves the adapter out from here on.
+    fn forget_lora(&mut self);
 }
 
 /// A request's extra keys, walked block by block from the first on.
@@ -78,50 +89,6 @@ impl<'a> ExtraKeys<'a> {
         Ok(keys)
     }
 
-    /// Whether no block has any.
-    pub(crate) fn is_none(&self) -> bool {
-        self.is_none
-    }
-
-    /// The most bytes that [`write`](Self::write) puts for a block of `window` tokens.
-    pub(crate) fn bound(&self, window: usize) -> usize {
-        // Heads, tags, memo marks and frames of one key; a raw tensor may split two frames.
-        const KEY: usize = 80;
-        let lora = self.lora.map_or(0, |l| l.name.len() + l.path.len() + KEY);
-        let salt = self.salt.map_or(0, |s| s.len() + KEY);
-        let items: usize = self.items.iter().map(|i| i.identifier.len() + KEY).sum();
-        let embeds = match (self.embeds, self.rules.embeds) {
-            (Some(e), EmbedsKey::Raw) => {
-                e.bytes.len().min(window.saturating_mul(e.row_bytes)) + KEY
-            }
-            (Some(_), _) => 32 + KEY,
-            (None, _) => 0,
-        };
-        KEY + lora + salt + items + embeds
-    }
-
-    /// Writes the keys of the next block: nothing at all, or a tuple.
-    #[inline]
-    pub(crate) fn write<E: Encode>(&mut self, to: &mut E, out: &mut Message<'_>, window: Window) {
-        if self.is_none {
-            return to.none(out);
-        }
-        let items = self.items_in(window);
-        let salt = self.salt.filter(|_| window.start == 0);
-        let count = usize::from(self.lora.is_some())
-            + self.overlapping(items.clone(), window).count()
-            + usize::from(salt.is_some())
-            + usize::from(self.embeds.is_some());
-        if count == 0 {
-            to.none(out);
-        } else {
-            to.open_tuple(out, count);
-            self.write_keys(to, out, window, items, salt);
-            to.close_tuple(out, count);
-        }
-        self.pass(window);
-    }
-
     fn write_keys<E: Encode>(
         &self,
         to: &mut E,
@@ -130,58 +97,24 @@ impl<'a> ExtraKeys<'a> {
         items: std::ops::Range<usize>,
         salt: Option<&str>,
     ) {
-        let Rules { lora, offsets, tagged, embeds, .. } = self.rules;
+        let rules = &self.rules;
         if let Some(adapter) = self.lora {
-            match lora {
-                LoraKey::IntId => to.int(out, adapter.int_id),
-                LoraKey::Name => to.text(out, adapter.name),
-                LoraKey::NameAndPath => {
-                    to.open_tuple(out, 3);
-                    to.tag(out, "lora");
-                    to.text(out, adapter.name);
-                    to.text(out, adapter.path);
-                    to.close_tuple(out, 3);
-                }
-            }
+            rules.put_lora(to, out, &adapter);
         }
         for item in self.overlapping(items, window) {
-            let len = usize::from(tagged) + 1 + usize::from(offsets);
-            if len > 1 {
-                to.open_tuple(out, len);
-            }
-            if tagged {
-                to.tag(out, MM);
-            }
-            to.text(out, item.identifier);
-            if offsets {
-                to.int(out, i64::from(item.offset) - window.start as i64);
-            }
-            if len > 1 {
-                to.close_tuple(out, len);
-            }
+            let offset = i64::from(item.offset) - window.start as i64;
+            rules.put_item(to, out, item.identifier, offset);
         }
         if let Some(salt) = salt {
-            if tagged {
-                to.open_tuple(out, 2);
-                to.tag(out, "cache_salt");
-            }
-            to.text(out, salt);
-            if tagged {
-                to.close_tuple(out, 2);
-            }
+            rules.put_salt(to, out, salt);
         }
         if let Some(tensor) = self.embeds {
-            if tagged {
-                to.open_tuple(out, 2);
-                to.tag(out, "prompt_embeds");
-            }
             let rows = rows(&tensor, window);
-            match embeds {
-                EmbedsKey::Raw => to.bytes(out, rows),
-                EmbedsKey::Sha256 | EmbedsKey::Unsupported => to.bytes(out, &sha256::of(rows)),
-            }
-            if tagged {
-                to.close_tuple(out, 2);
+            match rules.embeds {
+                EmbedsKey::Raw => rules.put_embeds(to, out, rows),
+                EmbedsKey::Sha256 | EmbedsKey::Unsupported => {
+                    rules.put_embeds(to, out, &sha256::of(rows));
+                }
             }
         }
     }
@@ -233,32 +166,115 @@ impl<'a> ExtraKeys<'a> {
     }
 }
 
-/// The keys of a block in one unambiguous form, whatever engine they are from: the bytes
-/// that the content scheme hashes. Canonical CBOR, as vLLM 0.31 tags them, but with the
-/// adapter's name alone and in the first block only, because the chain carries it on.
-#[derive(Debug)]
-pub(crate) struct CanonicalKeys<'a>(ExtraKeys<'a>);
-
-impl<'a> CanonicalKeys<'a> {
-    pub(crate) fn of_prompt(extras: &Extras<'a>, start: usize) -> Result<Self, HashError> {
-        ExtraKeys::new(Rules::CANONICAL, extras, start, 0).map(Self)
+impl Keys for ExtraKeys<'_> {
+    fn is_none(&self) -> bool {
+        self.is_none
     }
 
-    /// The most bytes that [`write`](Self::write) needs.
-    pub(crate) fn bound(&self) -> usize {
-        self.0.bound(0)
+    fn bound(&self, window: usize) -> usize {
+        // Heads, tags, memo marks and frames of one key; a raw tensor may split two frames.
+        const KEY: usize = 80;
+        let lora = self.lora.map_or(0, |l| l.name.len() + l.path.len() + KEY);
+        let salt = self.salt.map_or(0, |s| s.len() + KEY);
+        let items: usize = self.items.iter().map(|i| i.identifier.len() + KEY).sum();
+        let embeds = match (self.embeds, self.rules.embeds) {
+            (Some(e), EmbedsKey::Raw) => {
+                e.bytes.len().min(window.saturating_mul(e.row_bytes)) + KEY
+            }
+            (Some(_), _) => 32 + KEY,
+            (None, _) => 0,
+        };
+        KEY + lora + salt + items + embeds
     }
 
-    /// Writes the keys of the next block to the front of `buffer` and tells how many bytes
-    /// they take: none for a block without.
-    pub(crate) fn write(&mut self, buffer: &mut [u8], window: Window) -> usize {
-        if window.start > 0 {
-            self.0.lora = None;
+    #[inline]
+    fn write<E: Encode>(&mut self, to: &mut E, out: &mut Message<'_>, window: Window) {
+        if self.is_none {
+            return to.none(out);
         }
-        let mut out = Message::new(buffer);
-        self.0.write(&mut Cbor, &mut out, window);
-        // A lone null.
-        if out.len() == 1 { 0 } else { out.len() }
+        let items = self.items_in(window);
+        let salt = self.salt.filter(|_| window.start == 0);
+        let count = usize::from(self.lora.is_some())
+            + self.overlapping(items.clone(), window).count()
+            + usize::from(salt.is_some())
+            + usize::from(self.embeds.is_some());
+        if count == 0 {
+            to.none(out);
+        } else {
+            to.open_tuple(out, count);
+            self.write_keys(to, out, window, items, salt);
+            to.close_tuple(out, count);
+        }
+        self.pass(window);
+    }
+
+    fn forget_lora(&mut self) {
+        self.lora = None;
+    }
+}
+
+impl Rules {
+    pub(super) fn put_lora<E: Encode>(&self, to: &mut E, out: &mut Message<'_>, lora: &Lora<'_>) {
+        match self.lora {
+            LoraKey::IntId => to.int(out, lora.int_id),
+            LoraKey::Name => to.text(out, lora.name),
+            LoraKey::NameAndPath => {
+                to.open_tuple(out, 3);
+                to.tag(out, "lora");
+                to.text(out, lora.name);
+                to.text(out, lora.path);
+                to.close_tuple(out, 3);
+            }
+        }
+    }
+
+    /// `offset` is relative to the block.
+    pub(super) fn put_item<E: Encode>(
+        &self,
+        to: &mut E,
+        out: &mut Message<'_>,
+        identifier: &str,
+        offset: i64,
+    ) {
+        let len = usize::from(self.tagged) + 1 + usize::from(self.offsets);
+        if len > 1 {
+            to.open_tuple(out, len);
+        }
+        if self.tagged {
+            to.tag(out, MM);
+        }
+        to.text(out, identifier);
+        if self.offsets {
+            to.int(out, offset);
+        }
+        if len > 1 {
+            to.close_tuple(out, len);
+        }
+    }
+
+    pub(super) fn put_salt<E: Encode>(&self, to: &mut E, out: &mut Message<'_>, salt: &str) {
+        self.tagged(to, out, "cache_salt", |to, out| to.text(out, salt));
+    }
+
+    pub(super) fn put_embeds<E: Encode>(&self, to: &mut E, out: &mut Message<'_>, bytes: &[u8]) {
+        self.tagged(to, out, "prompt_embeds", |to, out| to.bytes(out, bytes));
+    }
+
+    fn tagged<E: Encode>(
+        &self,
+        to: &mut E,
+        out: &mut Message<'_>,
+        tag: &'static str,
+        value: impl FnOnce(&mut E, &mut Message<'_>),
+    ) {
+        if self.tagged {
+            to.open_tuple(out, 2);
+            to.tag(out, tag);
+        }
+        value(to, out);
+        if self.tagged {
+            to.close_tuple(out, 2);
+        }
     }
 }
 

@@ -5,6 +5,8 @@
 //! `vllm/utils/hashing.py` of those releases.
 
 mod algorithm;
+mod announced;
+mod canonical;
 pub(crate) mod cbor;
 pub(crate) mod encode;
 mod extra_keys;
@@ -13,14 +15,17 @@ mod rules;
 mod version;
 
 pub use algorithm::Algorithm;
-pub(crate) use extra_keys::{CanonicalKeys, Window};
+pub(crate) use canonical::CanonicalKeys;
+pub(crate) use extra_keys::{Keys, Window};
 pub use version::VllmVersion;
 
 use crate::hasher::{Span, check_tokens};
 use crate::{Digest, HashError, SchemeError, scratch, sha256};
+use announced::AnnouncedBlocks;
 use cbor::Cbor;
 use encode::{Encode, Message, SLACK, Tail};
 use extra_keys::ExtraKeys;
+use kvsched_core::Stored;
 use pickle::Pickle;
 use rules::Rules;
 use std::sync::Arc;
@@ -80,8 +85,30 @@ impl VllmScheme {
         if span.blocks == 0 {
             return Ok(());
         }
-        check_tokens(span.tokens, span.start)?;
         let keys = ExtraKeys::new(self.rules, &span.extras, span.start, span.lookahead)?;
+        self.hash_keyed(span, keys, parent, sink)
+    }
+
+    /// The same of an event's blocks, with the keys that it announces.
+    pub(crate) fn hash_stored(
+        &self,
+        span: &Span<'_>,
+        stored: &Stored<'_>,
+        parent: Digest,
+        sink: impl FnMut(&Digest),
+    ) -> Result<(), HashError> {
+        let keys = AnnouncedBlocks::new(self.rules, stored, span.block_size)?;
+        self.hash_keyed(span, keys, parent, sink)
+    }
+
+    fn hash_keyed<K: Keys>(
+        &self,
+        span: &Span<'_>,
+        keys: K,
+        parent: Digest,
+        sink: impl FnMut(&Digest),
+    ) -> Result<(), HashError> {
+        check_tokens(span.tokens, span.start)?;
         let window = span.block_size + span.lookahead;
         let size = 128 + window * 5 + keys.bound(window) + SLACK + sha256::PADDING;
         scratch::with(2 * size, |buffer| {
@@ -96,12 +123,12 @@ impl VllmScheme {
         Ok(())
     }
 
-    fn hash_with<E: Encode>(
+    fn hash_with<E: Encode, K: Keys>(
         &self,
         to: &mut E,
         [mut this, mut next]: [Message<'_>; 2],
         span: &Span<'_>,
-        mut keys: ExtraKeys<'_>,
+        mut keys: K,
         mut parent: Digest,
         mut sink: impl FnMut(&Digest),
     ) {
@@ -138,13 +165,13 @@ impl VllmScheme {
 
     /// Writes a block's hash input and tells what stands where in it.
     #[inline]
-    fn write<E: Encode>(
+    fn write<E: Encode, K: Keys>(
         &self,
         to: &mut E,
         out: &mut Message<'_>,
         span: &Span<'_>,
         block: usize,
-        keys: &mut ExtraKeys<'_>,
+        keys: &mut K,
         parent: &Digest,
     ) -> Form {
         let at = block * span.block_size;
