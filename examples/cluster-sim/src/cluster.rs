@@ -36,7 +36,7 @@ impl ClusterSpec {
             engines: vec![EngineSpec::qwen3_32b_tp2_h100(); 8],
             way_there: 0.05,
             way_back: 0.05,
-            metrics_delay: 1.2,
+            metrics_delay: 1.4,
             event_delay: (0.01, 0.05),
             sample_every: 1.0,
         }

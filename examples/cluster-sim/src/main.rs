@@ -2,9 +2,14 @@
 
 use clap::{Parser, Subcommand};
 use cluster_sim::cluster::ClusterSpec;
-use cluster_sim::command::{Error, Shared, paper};
-use cluster_sim::policy::PUBLISHED;
-use cluster_sim::workload::Ladder;
+use cluster_sim::command::size::Question;
+use cluster_sim::command::{Error, Shared, cascade, paper, shootout, size};
+use cluster_sim::engine::EngineSpec;
+use cluster_sim::policy::{PUBLISHED, Policy};
+use cluster_sim::stats::Slo;
+use cluster_sim::workload::{Ladder, Workload, mix};
+use kvsched_scorers::preset;
+use kvsched_testdata::trace;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,12 +50,111 @@ enum Command {
         #[arg(value_name = "POLICY")]
         policies: Vec<String>,
         /// By how many seconds the metrics that the router reads are late
-        #[arg(long, default_value = "1.2", value_name = "SECONDS")]
+        #[arg(long, default_value = "1.4", value_name = "SECONDS")]
         metrics_delay: f64,
         /// Requests that the load generator keeps open at most, 0 for any number
-        #[arg(long, default_value = "800", value_name = "N")]
+        #[arg(long, default_value = "760", value_name = "N")]
         client_limit: u32,
     },
+    /// Tier-blind against tier-aware routing while prefixes are pushed off the device
+    ///
+    /// Eight prefill pods whose device memory holds half of the tenants' prefixes; the rest lies in
+    /// a slow tier behind it. Both policies see the same arrivals.
+    Cascade {
+        /// Requests a second
+        #[arg(long, default_value = "6", value_name = "N")]
+        qps: f64,
+    },
+    /// Every policy on every workload, with the same arrivals
+    ///
+    /// Policies: the presets of kvsched-scorers (a wrong name lists the nearest), and the
+    /// published four.
+    /// Workloads: customers, overcommitted, chat, agents, rag, burst, one-shot, tenants; or traces.
+    Shootout {
+        /// Policies to run [default: all presets]
+        #[arg(value_name = "POLICY")]
+        policies: Vec<String>,
+        /// Workloads to run [default: all, and no trace]
+        #[arg(long, value_name = "NAME")]
+        workload: Vec<String>,
+        #[command(flatten)]
+        trace: Trace,
+        /// Endpoints, each Qwen3-32B on two H100
+        #[arg(long, default_value = "8", value_name = "N")]
+        endpoints: u16,
+        #[command(flatten)]
+        level: Level,
+    },
+    /// How many endpoints, and how much host memory, a workload needs to keep a service level
+    Size {
+        /// The workload
+        #[arg(long, default_value = "chat", value_name = "NAME")]
+        workload: String,
+        #[command(flatten)]
+        trace: Trace,
+        /// The policy
+        #[arg(long, default_value = "llm-d-affinity")]
+        policy: String,
+        /// Share of requests that must keep the level
+        #[arg(long, default_value = "0.95", value_name = "SHARE")]
+        share: f64,
+        /// Host memory for KV to try, in gigabytes an endpoint
+        #[arg(long, default_values = ["0", "256"], value_name = "GB")]
+        host_gb: Vec<f64>,
+        /// Most endpoints to try
+        #[arg(long, default_value = "64", value_name = "N")]
+        most: u16,
+        #[command(flatten)]
+        level: Level,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Trace {
+    /// A request trace: JSON lines with timestamp, input_length, output_length, hash_ids
+    /// (Mooncake's with 512-token ids and milliseconds, Bailian's with 16-token ids and seconds)
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Play only the first N requests of the trace
+    #[arg(long, value_name = "N")]
+    requests: Option<usize>,
+    /// Play the trace so many times as fast
+    #[arg(long, default_value = "1", value_name = "FACTOR")]
+    speed: f64,
+}
+
+impl Trace {
+    /// The trace as a workload, if one was given.
+    fn load(&self) -> Result<Option<Workload>, Error> {
+        let Some(path) = &self.trace else { return Ok(None) };
+        if !(self.speed.is_finite() && self.speed > 0.0) {
+            return Err(format!("--speed {} is not a positive number", self.speed).into());
+        }
+        let mut requests = trace::read(path)?;
+        let block = trace::block_tokens(&requests).ok_or_else(|| {
+            format!("{}: hash_ids fit neither 512 nor 16 tokens an id", path.display())
+        })?;
+        requests.truncate(self.requests.unwrap_or(usize::MAX));
+        let unit = if block == 16 { 1.0 } else { 1e-3 };
+        let name = path.file_stem().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        Ok(Some(mix::trace(&name, &requests, block, unit, self.speed)))
+    }
+}
+
+#[derive(Debug, clap::Args)]
+struct Level {
+    /// Seconds to the first token that a good request keeps
+    #[arg(long, default_value = "2", value_name = "SECONDS")]
+    ttft: f64,
+    /// Seconds a further token, on average, that a good request keeps
+    #[arg(long, default_value = "0.15", value_name = "SECONDS")]
+    tpot: f64,
+}
+
+impl Level {
+    fn slo(&self) -> Slo {
+        Slo { ttft: self.ttft, tpot: self.tpot }
+    }
 }
 
 fn main() -> ExitCode {
@@ -80,5 +184,46 @@ fn run(args: Args) -> Result<(), Error> {
             let ladder = Ladder { client_limit, ..Ladder::default() };
             paper::paper(&shared, &policies, &spec, &ladder)
         }
+        Command::Cascade { qps } => cascade::cascade(&shared, positive("--qps", qps)?),
+        Command::Shootout { policies, workload, trace, endpoints, level } => {
+            let names: Vec<String> = match policies.is_empty() {
+                true => preset::NAMES.iter().map(|&n| n.to_owned()).collect(),
+                false => policies,
+            };
+            let policies: Vec<Policy> =
+                names.iter().map(|n| Policy::by_name(n)).collect::<Result<_, _>>()?;
+            let recorded = trace.load()?;
+            let names: Vec<String> = match workload.is_empty() && recorded.is_none() {
+                true => mix::NAMES.iter().map(|(n, _)| (*n).to_owned()).collect(),
+                false => workload,
+            };
+            let mut workloads: Vec<(String, Box<shootout::Draw<'_>>)> = Vec::new();
+            for name in names {
+                let drawn = name.clone();
+                workloads.push((name, Box::new(move |seed| mix::by_name(&drawn, seed))));
+            }
+            if let Some(recorded) = &recorded {
+                workloads.push((recorded.name.clone(), Box::new(|_| Some(recorded.clone()))));
+            }
+            let engines = vec![EngineSpec::qwen3_32b_tp2_h100(); usize::from(endpoints.max(1))];
+            let spec = ClusterSpec { engines, metrics_delay: 0.05, ..ClusterSpec::published() };
+            shootout::shootout(&shared, &policies, &workloads, &spec, level.slo())
+        }
+        Command::Size { workload, trace, policy, share, host_gb, most, level } => {
+            let seed = shared.seeds.first().copied().unwrap_or(1);
+            let drawn = trace.load()?.or_else(|| mix::by_name(&workload, seed));
+            let drawn = drawn.ok_or_else(|| format!("no workload is called `{workload}`"))?;
+            let question =
+                Question { slo: level.slo(), share, host_gigabytes: host_gb, most: most.max(1) };
+            size::size(&shared, &drawn, &Policy::by_name(&policy)?, &question)
+        }
+    }
+}
+
+fn positive(what: &str, value: f64) -> Result<f64, Error> {
+    if value.is_finite() && value > 0.0 {
+        Ok(value)
+    } else {
+        Err(format!("{what} {value} is not a positive number").into())
     }
 }

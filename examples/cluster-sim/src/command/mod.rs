@@ -1,6 +1,9 @@
 //! What the program can do, one file each.
 
+pub mod cascade;
 pub mod paper;
+pub mod shootout;
+pub mod size;
 
 use crate::cluster::{ClusterSpec, Run, simulate};
 use crate::policy::Policy;

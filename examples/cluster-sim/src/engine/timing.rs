@@ -53,15 +53,15 @@ impl StepWork {
 impl StepTime {
     /// Qwen3-32B on two H100 under the vLLM of 2025.
     ///
-    /// Two constants are physics: a token of KV is 128 KiB on each of the two devices, read at
-    /// 3.1 TB/s; and prefill is the roofline's 2.1 ns a pair beside a linear part that makes
-    /// a prompt of 7,200 tokens run at the published 15,928 tokens a second. The other two are
-    /// fitted to the published stage durations: see `docs/sim/paper.md`.
+    /// Three constants are physics: a token of KV is 128 KiB on each of the two devices, read at
+    /// 3.1 TB/s; prefill is the roofline's 57 µs a token and 2.1 ns a pair, which makes a
+    /// prompt of 7,200 tokens run at 15,500 tokens a second, published 15,928. The other two
+    /// are fitted to the published stage durations: see `docs/sim/paper.md`.
     pub const QWEN3_32B_TP2_H100: Self = Self {
         base: 0.022,
         per_sequence: 60e-6,
         per_context_token: 42e-9,
-        per_prefill_token: 55.2e-6,
+        per_prefill_token: 57e-6,
         per_prefill_token_and_context_token: 2.1e-9,
     };
 

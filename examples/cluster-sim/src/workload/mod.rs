@@ -1,6 +1,7 @@
 //! What is asked of the cluster: jobs with made-up tokens, in stages.
 
 mod ladder;
+pub mod mix;
 
 pub use ladder::{LADDER, Ladder};
 

@@ -1,0 +1,130 @@
+//! `shootout`: every policy on every workload, with the same arrivals.
+
+use super::{Error, Result, Shared, run_one};
+use crate::batch;
+use crate::cluster::ClusterSpec;
+use crate::policy::Policy;
+use crate::report::Report;
+use crate::report::table::{Table, secs};
+use crate::stats::{Estimate, Slo};
+use crate::workload::Workload;
+
+/// A workload for each seed, under one name.
+pub type Draw<'a> = dyn Fn(u64) -> Option<Workload> + Sync + 'a;
+
+/// Runs `policies` on each of `workloads`.
+///
+/// # Errors
+///
+/// An unknown policy or workload.
+pub fn shootout(
+    shared: &Shared,
+    policies: &[Policy],
+    workloads: &[(String, Box<Draw<'_>>)],
+    spec: &ClusterSpec,
+    slo: Slo,
+) -> std::result::Result<(), Error> {
+    let tasks: Vec<(usize, &Policy, u64)> = (0..workloads.len())
+        .flat_map(|w| policies.iter().map(move |p| (w, p)))
+        .flat_map(|(w, p)| shared.seeds.iter().map(move |&s| (w, p, s)))
+        .collect();
+    let results = batch::run(
+        &tasks,
+        shared.threads,
+        shared.json,
+        |(w, policy, seed)| format!("{} on {}, seed {seed}", policy.name, workloads[*w].0),
+        |&(w, policy, seed)| {
+            let workload = workloads[w].1(seed).ok_or_else(|| {
+                format!("no workload is called `{}`; see `shootout --help`", workloads[w].0)
+            })?;
+            let mut result =
+                run_one(spec, &workload, policy, slo, seed).map_err(|e| e.to_string())?;
+            // A run's details are large, and nobody asks for them here.
+            result.run.outcomes = Vec::new();
+            result.run.samples = Vec::new();
+            Ok::<_, String>((w, result))
+        },
+    );
+    let results: Vec<(usize, Result)> =
+        results.into_iter().collect::<std::result::Result<_, _>>()?;
+    if shared.json {
+        let rows = results.iter().flat_map(|(w, r)| r.rows(&workloads[*w].0)).collect();
+        println!("{}", serde_json::to_string_pretty(&Report { rows })?);
+        return Ok(());
+    }
+    println!(
+        "{} endpoints, {} seeds ± 95% confidence; good: first token within {} s and {} s a token. A star: within noise of the best.\n",
+        spec.engines.len(),
+        shared.seeds.len(),
+        slo.ttft,
+        slo.tpot
+    );
+    for (w, (name, _)) in workloads.iter().enumerate() {
+        println!("{name}\n");
+        let of = |p: &Policy| -> Vec<&Result> {
+            results.iter().filter(|(i, r)| *i == w && r.policy == p.name).map(|(_, r)| r).collect()
+        };
+        print(&policies.iter().map(|p| (p.name.as_str(), of(p))).collect::<Vec<_>>());
+    }
+    Ok(())
+}
+
+fn print(by_policy: &[(&str, Vec<&Result>)]) {
+    let estimate = |runs: &[&Result], of: &dyn Fn(&Result) -> f64| {
+        Estimate::of(&runs.iter().map(|r| of(r)).collect::<Vec<_>>())
+    };
+    let p90 = |runs: &[&Result]| estimate(runs, &|r| r.total.ttft.p90);
+    let good = |runs: &[&Result]| estimate(runs, &|r| r.total.goodput);
+    let all = || by_policy.iter().filter(|(_, runs)| !runs.is_empty());
+    let best_p90 = all().map(|(_, r)| p90(r)).min_by(|a, b| a.mean.total_cmp(&b.mean));
+    let best_good = all().map(|(_, r)| good(r)).max_by(|a, b| a.mean.total_cmp(&b.mean));
+    let star = |e: &Estimate, best: Option<Estimate>| {
+        if best.is_some_and(|b| e.within_noise_of(&b)) { "*" } else { "" }
+    };
+    let mut table = Table::new([
+        "policy",
+        "out tok/s",
+        "TTFT mean s",
+        "p50",
+        "p90",
+        "±",
+        "p99",
+        "ITL mean s",
+        "p90",
+        "good req/s",
+        "±",
+        "good",
+        "hit rate",
+        "$ / 1k prompts",
+        "Mtok prefilled",
+        "spread",
+        "decision µs",
+    ]);
+    for (policy, runs) in all() {
+        let mean = |of: &dyn Fn(&Result) -> f64| estimate(runs, of).mean;
+        let (slow, kept) = (p90(runs), good(runs));
+        let decisions = |r: &Result| {
+            r.run.effort.deciding.as_secs_f64() / r.run.effort.decisions.max(1) as f64 * 1e6
+        };
+        table.row([
+            (*policy).to_owned(),
+            format!("{:.0}", mean(&|r| r.total.out_tok_s)),
+            secs(mean(&|r| r.total.ttft.mean)),
+            secs(mean(&|r| r.total.ttft.p50)),
+            format!("{}{}", secs(slow.mean), star(&slow, best_p90)),
+            secs(slow.half_width),
+            secs(mean(&|r| r.total.ttft.p99)),
+            secs(mean(&|r| r.total.itl.mean)),
+            secs(mean(&|r| r.total.itl.p90)),
+            format!("{:.2}{}", kept.mean, star(&kept, best_good)),
+            format!("{:.2}", kept.half_width),
+            format!("{:.0}%", mean(&|r| r.total.good_share * 100.0)),
+            format!("{:.3}", mean(&|r| r.total.hit_rate)),
+            format!("{:.2}", mean(&|r| r.total.prompt_cost)),
+            format!("{:.1}", mean(&|r| r.run.prefill_tokens as f64 / 1e6)),
+            format!("{:.2}", mean(&|r| r.run.prefill_spread())),
+            format!("{:.0}", mean(&decisions)),
+        ]);
+    }
+    println!("{table}");
+}

@@ -1,0 +1,175 @@
+//! `size`: how many endpoints, and how much host memory, a trace needs to keep a service level.
+
+use super::{Error, Shared, run_one};
+use crate::cluster::ClusterSpec;
+use crate::engine::{EngineSpec, TierSpec};
+use crate::policy::Policy;
+use crate::report::table::{Table, secs};
+use crate::stats::Slo;
+use crate::workload::Workload;
+use kvsched_core::Tier;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The service level.
+    pub slo: Slo,
+    /// The share of requests that must keep it.
+    pub share: f64,
+    /// Host memory sizes to try, in gigabytes an endpoint; 0 for none.
+    pub host_gigabytes: Vec<f64>,
+    /// Most endpoints to try.
+    pub most: u16,
+}
+
+/// One size that was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Tried {
+    pub host_gb: f64,
+    pub endpoints: u16,
+    pub good_share: f64,
+    pub ttft_p90_s: f64,
+    pub itl_p90_s: f64,
+    pub hit_rate: f64,
+    pub enough: bool,
+}
+
+/// For each host memory size, the fewest endpoints that keep the level, by bisection: more
+/// endpoints are never worse but for noise.
+///
+/// # Errors
+///
+/// An unknown policy.
+pub fn size(
+    shared: &Shared,
+    workload: &Workload,
+    policy: &Policy,
+    question: &Question,
+) -> std::result::Result<(), Error> {
+    let seed = shared.seeds.first().copied().unwrap_or(1);
+    let mut tried: Vec<Tried> = Vec::new();
+    let mut answers: BTreeMap<u64, Option<u16>> = BTreeMap::new();
+    for &host_gb in &question.host_gigabytes {
+        let mut attempt = |endpoints: u16| -> std::result::Result<bool, Error> {
+            let spec = fleet(endpoints, host_gb);
+            let r = run_one(&spec, workload, policy, question.slo, seed)?;
+            // A request that no engine can hold is not served well.
+            let served =
+                r.total.requests as f64 / (r.total.requests + r.total.refused).max(1) as f64;
+            let good_share = r.total.good_share * served;
+            let enough = good_share >= question.share;
+            tried.push(Tried {
+                host_gb,
+                endpoints,
+                good_share,
+                ttft_p90_s: r.total.ttft.p90,
+                itl_p90_s: r.total.itl.p90,
+                hit_rate: r.total.hit_rate,
+                enough,
+            });
+            Ok(enough)
+        };
+        let answer = fewest(question.most, &mut attempt)?;
+        answers.insert(host_gb.to_bits(), answer);
+    }
+    if shared.json {
+        println!("{}", serde_json::to_string_pretty(&serde_json::json!({ "rows": tried }))?);
+        return Ok(());
+    }
+    let mut table = Table::new([
+        "host GB an endpoint",
+        "endpoints",
+        "good",
+        "TTFT p90 s",
+        "ITL p90 s",
+        "hit rate",
+        "",
+    ]);
+    for t in &tried {
+        let answer = answers.get(&t.host_gb.to_bits()).copied().flatten() == Some(t.endpoints);
+        table.row([
+            format!("{}", t.host_gb),
+            t.endpoints.to_string(),
+            format!("{:.1}%", t.good_share * 100.0),
+            secs(t.ttft_p90_s),
+            secs(t.itl_p90_s),
+            format!("{:.3}", t.hit_rate),
+            if answer {
+                "fewest"
+            } else if t.enough {
+                "enough"
+            } else {
+                "too few"
+            }
+            .to_owned(),
+        ]);
+    }
+    println!("{table}");
+    for (bits, answer) in answers {
+        let gb = f64::from_bits(bits);
+        match answer {
+            Some(n) => println!("With {gb} GB of host memory an endpoint: {n} endpoints."),
+            None => {
+                println!("With {gb} GB of host memory an endpoint: more than {}.", question.most)
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The fewest in `1..=most` for which `enough` holds: doubling, then bisection.
+fn fewest(
+    most: u16,
+    enough: &mut dyn FnMut(u16) -> std::result::Result<bool, Error>,
+) -> std::result::Result<Option<u16>, Error> {
+    let (mut too_few, mut n) = (0, 1);
+    while !enough(n)? {
+        if n >= most {
+            return Ok(None);
+        }
+        too_few = n;
+        n = (n * 2).min(most);
+    }
+    while n - too_few > 1 {
+        let middle = too_few + (n - too_few) / 2;
+        if enough(middle)? { n = middle } else { too_few = middle }
+    }
+    Ok(Some(n))
+}
+
+fn fleet(endpoints: u16, host_gb: f64) -> ClusterSpec {
+    let base = EngineSpec::qwen3_32b_tp2_h100();
+    let block_bytes = f64::from(base.block_size) * base.kv_bytes_per_token as f64;
+    let tiers = NonZeroUsize::new((host_gb * 1e9 / block_bytes) as usize)
+        .map(|blocks| TierSpec { tier: Tier::HOST, blocks, latency: 0.013, bytes_per_sec: 109e9 })
+        .into_iter()
+        .collect();
+    let engine = EngineSpec { tiers, ..base };
+    ClusterSpec {
+        engines: vec![engine; usize::from(endpoints)],
+        metrics_delay: 0.05,
+        ..ClusterSpec::published()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fewest;
+
+    #[test]
+    fn bisection_finds_the_fewest_and_says_when_there_is_none() {
+        for need in 1..=40u16 {
+            let mut asked = 0;
+            let found = fewest(40, &mut |n| {
+                asked += 1;
+                Ok(n >= need)
+            });
+            assert_eq!(found.unwrap(), Some(need));
+            assert!(asked <= 13, "{need} took {asked}");
+        }
+        assert_eq!(fewest(40, &mut |_| Ok(false)).unwrap(), None);
+    }
+}
