@@ -62,13 +62,52 @@ impl Placement {
     }
 }
 
-/// The cheapest so far; equal ones draw lots.
-#[derive(Clone, Copy, Debug)]
+/// The two cheapest so far, by different endpoints; equal ones draw lots.
+#[derive(Clone, Copy, Debug, Default)]
 struct Cheapest {
+    best: Option<Offer>,
+    second: Option<Offer>,
+    ties: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Offer {
     secs: f64,
     endpoint: EndpointId,
     transfer_secs: f64,
-    ties: usize,
+}
+
+impl Cheapest {
+    fn offer(&mut self, new: Offer, rng: &mut Rng) {
+        match self.best {
+            Some(best) if new.secs > best.secs => {
+                if self.second.is_none_or(|second| new.secs < second.secs) {
+                    self.second = Some(new);
+                }
+                return;
+            }
+            // A reservoir of one: each of k equals stays with probability 1/k.
+            Some(best) if new.secs == best.secs => {
+                self.ties += 1;
+                if rng.below(self.ties) != 0 {
+                    self.second = Some(new);
+                    return;
+                }
+            }
+            _ => self.ties = 1,
+        }
+        self.second = self.best;
+        self.best = Some(new);
+    }
+}
+
+/// The cheapest pair of two different endpoints.
+fn cheapest_pair(prefill: &Cheapest, decode: &Cheapest) -> Option<(Offer, Offer)> {
+    let pairs =
+        [(prefill.best, decode.best), (prefill.best, decode.second), (prefill.second, decode.best)];
+    let pairs = pairs.into_iter().filter_map(|(p, d)| p.zip(d));
+    let different = pairs.filter(|(p, d)| p.endpoint != d.endpoint);
+    different.min_by(|(p, d), (q, e)| (p.secs + d.secs).total_cmp(&(q.secs + e.secs)))
 }
 
 impl Split {
@@ -103,30 +142,30 @@ impl Split {
         cx.candidates = candidates;
 
         let donor = self.cost.donor(&cx);
-        let [mut together, mut first, mut second] = [None; 3];
+        let [mut together, mut prefill, mut decode] = [Cheapest::default(); 3];
         for candidate in cx.candidates {
             let (prefills, decodes) = stages(&cx, candidate.endpoint);
+            let offer =
+                |secs, transfer_secs| Offer { secs, endpoint: candidate.endpoint, transfer_secs };
             if prefills && decodes {
-                offer(&mut together, self.cost.terms(&cx, candidate).total(), candidate, 0.0, rng);
+                together.offer(offer(self.cost.terms(&cx, candidate).total(), 0.0), rng);
             }
             if prefills {
-                offer(&mut first, self.prefill_secs(&cx, candidate, donor), candidate, 0.0, rng);
+                prefill.offer(offer(self.prefill_secs(&cx, candidate, donor), 0.0), rng);
             }
             if decodes {
                 let (secs, transfer) = self.decode_secs(&cx, candidate);
-                offer(&mut second, secs + transfer, candidate, transfer, rng);
+                decode.offer(offer(secs + transfer, transfer), rng);
             }
         }
-        let together = together.map(|t| Placement {
+        let together = together.best.map(|t| Placement {
             prefill: t.endpoint,
             decode: t.endpoint,
             secs: t.secs,
             transfer_secs: 0.0,
             otherwise_secs: None,
         });
-        // Where the same endpoint is the cheapest at both, splitting is no choice.
-        let apart = first.zip(second).filter(|(p, d)| p.endpoint != d.endpoint);
-        let apart = apart.map(|(p, d)| Placement {
+        let apart = cheapest_pair(&prefill, &decode).map(|(p, d)| Placement {
             prefill: p.endpoint,
             decode: d.endpoint,
             secs: p.secs + d.secs,
@@ -140,7 +179,7 @@ impl Split {
             (Some(t), a) => Ok(Placement { otherwise_secs: a.map(|a| a.secs), ..t }),
             (None, Some(a)) => Ok(a),
             (None, None) => {
-                let missing = if second.is_none() { Label::DECODE } else { Label::PREFILL };
+                let missing = if decode.best.is_none() { Label::DECODE } else { Label::PREFILL };
                 Err(RouteError::AllFiltered { filter: missing.to_owned(), candidates: n })
             }
         }
@@ -188,25 +227,5 @@ fn stages(cx: &Context<'_>, endpoint: EndpointId) -> (bool, bool) {
         Some("prefill" | "encode-prefill") => (true, false),
         Some("decode") => (false, true),
         Some(_) => (false, false),
-    }
-}
-
-fn offer(
-    best: &mut Option<Cheapest>,
-    secs: f64,
-    candidate: &Candidate,
-    transfer_secs: f64,
-    rng: &mut Rng,
-) {
-    let new = |ties| Some(Cheapest { secs, endpoint: candidate.endpoint, transfer_secs, ties });
-    match best {
-        Some(known) if secs > known.secs => {}
-        Some(known) if secs == known.secs => {
-            known.ties += 1;
-            if rng.below(known.ties) == 0 {
-                *best = new(known.ties);
-            }
-        }
-        _ => *best = new(1),
     }
 }
