@@ -33,6 +33,7 @@ mod rates;
 mod rng;
 mod tier;
 mod time;
+mod trust;
 
 pub use block::{BlockHash, EngineHash};
 pub use decision::{Decision, RouteError};
@@ -49,6 +50,7 @@ pub use rates::{Rates, Transfer};
 pub use rng::Rng;
 pub use tier::{Medium, Tier};
 pub use time::Time;
+pub use trust::Trust;
 
 #[cfg(test)]
 mod auto_traits {
