@@ -154,6 +154,7 @@ pub struct Applier {
     waiting: Waiting,
     /// Reused: a store's hashes under their own names.
     names: Vec<BlockHash>,
+    counts_copies: bool,
 }
 
 /// A group as its events described it.
@@ -189,6 +190,7 @@ impl Applier {
             announcements: Announcements::default(),
             waiting: Waiting::default(),
             names: Vec::new(),
+            counts_copies: true,
         }
     }
 
@@ -236,6 +238,13 @@ impl Applier {
         self.groups.clear();
         self.waiting.clear();
         self.announcements.clear();
+        self.counts_copies = true;
+    }
+
+    /// Whether a repetition may mean one more copy. Where removals were missed it may mean that
+    /// a block has come back, and counting it twice would keep it for ever.
+    pub(crate) fn count_copies(&mut self, may_count: bool) {
+        self.counts_copies = may_count;
     }
 
     fn holder(&self, tier: Tier, group: Option<Group>) -> Holder {
@@ -270,7 +279,8 @@ impl Applier {
                     }
                 };
                 let is_hybrid = self.groups.len() > 1;
-                self.announcements.judge(batch, i, stored, holder, is_hybrid, &held)
+                let repeat = self.announcements.judge(batch, i, stored, holder, is_hybrid, &held);
+                if self.counts_copies { repeat } else { Repeat::Known }
             }
             None => Repeat::Known,
         };

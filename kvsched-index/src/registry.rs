@@ -124,6 +124,12 @@ impl EndpointSpec {
     }
 }
 
+impl From<&str> for EndpointSpec {
+    fn from(name: &str) -> Self {
+        Self::new(name)
+    }
+}
+
 /// An endpoint of the fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
