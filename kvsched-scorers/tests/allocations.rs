@@ -4,7 +4,8 @@ mod common;
 
 use common::{Fixed, Fleet, with_picker};
 use kvsched_core::{Rng, Tier};
-use kvsched_scorers::{Scratch, filter, picker, scorer};
+use kvsched_scorers::cost::{Cost, Split};
+use kvsched_scorers::{Scratch, filter, picker, preset, scorer};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -62,4 +63,33 @@ fn a_warm_decision_allocates_nothing() {
     };
     assert!(allocations(&mut decide) > 0, "the counter counts");
     assert_eq!(allocations(|| (0..10).for_each(|_| decide())), 0);
+}
+
+#[test]
+fn no_preset_allocates_once_warm_and_neither_does_a_split() {
+    let matched: Vec<u32> = (0..64).map(|i| i % 100).collect();
+    let fleet = (0..64)
+        .rev()
+        .fold(Fleet::new(64, 100).matched(&matched), |f, e| f.slow(e, Tier::HOST, 3))
+        .request(|r| r.prefix_demand = 50.0)
+        .load(|i, load| load.running_requests = i as u32 % 7);
+    // Half of the prompts are cold, for the scorers that sort then.
+    let cold = Fleet::new(64, 100);
+    let (mut rng, mut scratch) = (Rng::new(0), Scratch::new());
+    for name in preset::NAMES {
+        let profile = preset::by_name(name).unwrap();
+        let mut decide = || {
+            profile.decide(fleet.input(), &mut rng, &mut scratch).unwrap();
+            profile.decide(cold.input(), &mut rng, &mut scratch).unwrap();
+        };
+        decide();
+        assert_eq!(allocations(decide), 0, "{name}");
+    }
+    let split = Split::new(Cost::new().peers());
+    let mut place = || {
+        let placed = split.place(&fleet.input(), &mut rng, &mut scratch).unwrap();
+        assert!(placed.secs > 0.0);
+    };
+    place();
+    assert_eq!(allocations(place), 0);
 }
