@@ -1,1 +1,27 @@
-//! x
+//! `(prompt, candidates, loads) → decision`: exact, explainable KV-cache-aware scheduling, to be
+//! embedded in an LLM gateway.
+//!
+//! kvsched is deterministic and does no I/O. It opens no socket and reads no clock; event bytes,
+//! tokens, load figures and time are arguments. It is the same code in a Rust proxy, behind a C
+//! interface, and in a simulator on virtual time.
+//!
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod builder;
+mod error;
+mod router;
+mod scratch;
+
+pub use builder::{BuildRouterError, RouterBuilder};
+pub use error::{IngestError, RouterError};
+pub use kvsched_core::*;
+pub use kvsched_hash as hash;
+pub use kvsched_hash::{Algorithm, BlockHasher, HashError, Scheme, SchemeError, VllmVersion};
+pub use kvsched_index as index;
+pub use kvsched_index::{
+    Applied, Endpoint, EndpointSpec, Holder, Index, Registry, RegistryError, Role, events,
+};
+pub use kvsched_scorers::{Profile, Receipt, filter, picker, scorer};
+pub use router::{RouteInput, Router};
+pub use scratch::RouteScratch;

@@ -1,0 +1,81 @@
+use crate::Router;
+use crate::router::Picture;
+use kvsched_hash::BlockHasher;
+use kvsched_index::{Index, IndexBuildError, Registry, RoutingHistory};
+use kvsched_scorers::{Profile, ProfileError, picker, scorer};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// Settings of a [`Router`].
+#[derive(Debug)]
+#[must_use]
+pub struct RouterBuilder {
+    hasher: BlockHasher,
+    profile: Option<Profile>,
+    history: Option<(NonZeroU32, Duration)>,
+}
+
+/// Why a router could not be built.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildRouterError {
+    /// The index refused its settings.
+    #[error(transparent)]
+    Index(#[from] IndexBuildError),
+    /// The profile refused its plugins.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+}
+
+impl RouterBuilder {
+    pub(crate) const fn new(hasher: BlockHasher) -> Self {
+        Self { hasher, profile: None, history: None }
+    }
+
+    /// How endpoints are filtered, rated and picked. Default: llm-d's
+    /// [weights](RouterBuilder#default-profile).
+    ///
+    /// # Default profile
+    ///
+    /// `prefix-cache-scorer` 3, `queue-scorer` 2, `kv-cache-utilization-scorer` 2, and the
+    /// endpoint with the highest sum.
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.profile = Some(profile);
+        self
+    }
+
+    /// Learns what is cached from the router's own decisions instead of from events: the
+    /// approximate path, for engines that announce nothing. `blocks` is the size of one
+    /// endpoint's KV cache in the engine's own blocks, `lease` how long an unused block is
+    /// believed to stay.
+    pub const fn history(mut self, blocks: NonZeroU32, lease: Duration) -> Self {
+        self.history = Some((blocks, lease));
+        self
+    }
+
+    /// The router.
+    ///
+    /// # Errors
+    ///
+    /// If a setting is out of its range.
+    pub fn build(self) -> Result<Router, BuildRouterError> {
+        let block_size = self.hasher.block_size() as u32;
+        let picture = match self.history {
+            Some((blocks, lease)) => Picture::History(RoutingHistory::new(blocks.get(), lease)),
+            None => Picture::Events {
+                index: Index::builder().block_size(block_size).build()?,
+                streams: Vec::new(),
+            },
+        };
+        let profile = match self.profile {
+            Some(profile) => profile,
+            None => Profile::builder()
+                .scorer(Box::new(scorer::PrefixCache::new()), 3.0)
+                .scorer(Box::new(scorer::Queue), 2.0)
+                .scorer(Box::new(scorer::KvCacheUtilization), 2.0)
+                .picker(Box::new(picker::MaxScore))
+                .build()?,
+        };
+        Ok(Router { hasher: self.hasher, picture, registry: Registry::new(), profile })
+    }
+}

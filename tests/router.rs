@@ -1,0 +1,180 @@
+//! The facade as a gateway uses it: good input, bad input, and what a stream can do to it.
+
+#![allow(clippy::unwrap_used, reason = "a test's helpers may panic")]
+
+use kvsched::events::{ReplayMessage, vllm};
+use kvsched::{
+    Algorithm, BlockHash, BlockHasher, EndpointId, EngineHash, Event, HashError, IngestError, Load,
+    Prompt, RegistryError, RouteError, RouteInput, RouteScratch, Router, RouterError, Scheme,
+    Stored, Time, Trust, VllmVersion,
+};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+const BLOCK: usize = 16;
+
+fn hasher() -> BlockHasher {
+    let scheme = Scheme::vllm(VllmVersion::LATEST, Algorithm::Sha256Cbor, None).unwrap();
+    BlockHasher::builder(scheme).block_size(BLOCK).build().unwrap()
+}
+
+fn router() -> Router {
+    Router::builder(hasher()).build().unwrap()
+}
+
+fn tokens(n: usize) -> Vec<u32> {
+    (0..n as u32).collect()
+}
+
+/// The payload of an engine that has stored all full blocks of `tokens`.
+fn stored(tokens: &[u32]) -> Vec<u8> {
+    let mut blocks = Vec::new();
+    hasher().hash_into(&Prompt::new(tokens), &mut blocks).unwrap();
+    let hashes: Vec<EngineHash> = blocks.iter().map(|b: &BlockHash| EngineHash(b.0)).collect();
+    let range = &tokens[..blocks.len() * BLOCK];
+    payload(&[Event::Stored(Stored::new(None, &hashes, range, BLOCK as u32))])
+}
+
+fn payload(events: &[Event<'_>]) -> Vec<u8> {
+    let events: Vec<_> = events.iter().map(|&e| e.into()).collect();
+    let mut out = Vec::new();
+    vllm::encode(vllm::Version::NEWEST, 0.0, Some(0), &events, &mut out);
+    out
+}
+
+fn cached(router: &Router, endpoint: EndpointId, tokens: &[u32]) -> u32 {
+    router
+        .cached_tokens(endpoint, &Prompt::new(tokens), Time(0), &mut RouteScratch::new(0))
+        .unwrap()
+}
+
+#[test]
+fn routes_to_the_endpoint_that_holds_the_prompt() {
+    let mut router = router();
+    let ids: Vec<_> =
+        ["a", "b", "c"].iter().map(|&name| router.add_endpoint(name).unwrap()).collect();
+    let tokens = tokens(1000);
+    router.ingest(ids[1], 0, &stored(&tokens), Time(0)).unwrap();
+    let loads = [Load::default(), Load::default(), Load::default()];
+    let mut scratch = RouteScratch::new(0);
+    let input = RouteInput { loads: &loads, ..RouteInput::new(Prompt::new(&tokens), &ids) };
+    let decision = router.route(&input, &mut scratch).unwrap();
+    assert_eq!((decision.endpoint, decision.matched_blocks), (ids[1], 62));
+    assert!(router.explain(&scratch).starts_with("b chosen"), "{}", router.explain(&scratch));
+}
+
+#[test]
+fn the_last_token_is_never_a_hit() {
+    let mut router = router();
+    let a = router.add_endpoint("a").unwrap();
+    router.ingest(a, 0, &stored(&tokens(64)), Time(0)).unwrap();
+    for (prompt, expected) in [(0, 0), (1, 0), (16, 0), (17, 16), (63, 48), (64, 48), (65, 64)] {
+        assert_eq!(cached(&router, a, &tokens(prompt)), expected, "prompt of {prompt} tokens");
+    }
+}
+
+#[test]
+fn a_message_taken_in_twice_changes_nothing() {
+    let mut router = router();
+    let a = router.add_endpoint("a").unwrap();
+    let message = stored(&tokens(64));
+    assert_eq!(router.ingest(a, 0, &message, Time(0)).unwrap().applied.stored, 4);
+    router.ingest(a, 1, &payload(&[]), Time(0)).unwrap();
+    assert!(router.ingest(a, 0, &message, Time(0)).unwrap().duplicate);
+    assert_eq!(cached(&router, a, &tokens(65)), 64);
+}
+
+#[test]
+fn a_gap_asks_for_a_replay_and_waits_for_it() {
+    let mut router = router();
+    let a = router.add_endpoint("a").unwrap();
+    let (first, second) = (stored(&tokens(64)), payload(&[Event::Cleared]));
+    let late = router.ingest(a, 1, &second, Time(0)).unwrap();
+    assert_eq!((late.batches, late.replay_from), (0, Some(0)));
+    assert_eq!(router.trust(a).unwrap().trust, Trust::Degraded);
+    let message = ReplayMessage::Batch { sequence: 0, payload: &first };
+    assert_eq!(router.replayed(a, message, Time(1)).unwrap().batches, 2);
+    router.replayed(a, ReplayMessage::End, Time(2)).unwrap();
+    assert_eq!(router.trust(a).unwrap().trust, Trust::Exact);
+    assert_eq!(cached(&router, a, &tokens(65)), 0, "stored by message 0, cleared by message 1");
+}
+
+#[test]
+fn a_restarted_engine_has_forgotten_everything() {
+    let mut router = router();
+    let a = router.add_endpoint("a").unwrap();
+    router.ingest(a, 0, &stored(&tokens(64)), Time(0)).unwrap();
+    router.ingest(a, 1, &payload(&[]), Time(0)).unwrap();
+    assert!(router.ingest(a, 0, &payload(&[]), Time(0)).unwrap().restarted);
+    assert_eq!(cached(&router, a, &tokens(65)), 0);
+}
+
+#[test]
+fn a_new_endpoint_never_inherits_a_removed_ones_blocks() {
+    let mut router = router();
+    let a = router.add_endpoint("a").unwrap();
+    router.ingest(a, 0, &stored(&tokens(64)), Time(0)).unwrap();
+    router.remove_endpoint(a);
+    assert_eq!(
+        router.ingest(a, 1, &payload(&[]), Time(0)),
+        Err(IngestError::UnknownEndpoint(a)),
+        "a removed endpoint's late messages"
+    );
+    let b = router.add_endpoint("b").unwrap();
+    assert_eq!(cached(&router, b, &tokens(65)), 0);
+}
+
+#[test]
+fn names_are_unique() {
+    let mut router = router();
+    let a = router.add_endpoint("a").unwrap();
+    let again = router.add_endpoint("a").unwrap_err();
+    assert!(matches!(again, RegistryError::Taken { .. }), "{again}");
+    assert_eq!(router.registry().find("a", 0).unwrap().id(), a);
+}
+
+#[test]
+fn bad_input_is_an_error_and_changes_nothing() {
+    let mut router = router();
+    let a = router.add_endpoint("a").unwrap();
+    router.ingest(a, 0, &stored(&tokens(64)), Time(0)).unwrap();
+    for bytes in [&b""[..], b"\xc1", b"\xdd\xff\xff\xff\xff", b"not msgpack"] {
+        let heard = router.ingest(a, 1, bytes, Time(0)).unwrap();
+        assert_eq!((heard.batches, heard.applied.stored), (0, 0));
+        assert_eq!(router.trust(a).unwrap().trust, Trust::Degraded);
+    }
+    assert_eq!(cached(&router, a, &tokens(65)), 64);
+
+    let mut scratch = RouteScratch::new(0);
+    let bad = vec![u32::MAX; 64];
+    let error = router.route(&RouteInput::new(Prompt::new(&bad), &[a]), &mut scratch).unwrap_err();
+    assert!(matches!(error, RouterError::Hash(HashError::TokenRange { .. })), "{error}");
+    let tokens = tokens(64);
+    let nobody = router.route(&RouteInput::new(Prompt::new(&tokens), &[]), &mut scratch);
+    assert_eq!(nobody, Err(RouterError::Route(RouteError::NoCandidates)));
+    let stranger =
+        router.route(&RouteInput::new(Prompt::new(&tokens), &[EndpointId(9)]), &mut scratch);
+    assert_eq!(stranger, Err(RouterError::UnknownEndpoint(EndpointId(9))));
+}
+
+#[test]
+fn without_events_it_learns_from_its_own_decisions() {
+    let mut router = Router::builder(hasher())
+        .history(NonZeroU32::new(100).unwrap(), Duration::from_secs(60))
+        .build()
+        .unwrap();
+    let ids = [router.add_endpoint("a").unwrap(), router.add_endpoint("b").unwrap()];
+    let tokens = tokens(65);
+    let mut scratch = RouteScratch::new(0);
+    let loads = [Load::default(), Load::default()];
+    let input = RouteInput { loads: &loads, ..RouteInput::new(Prompt::new(&tokens), &ids) };
+    let first = router.route(&input, &mut scratch).unwrap();
+    assert_eq!(first.matched_blocks, 0);
+    router.record(first.endpoint, &scratch, Time(0));
+    let a_minute_later = RouteInput { now: Time::from_secs_f64(60.0), ..input };
+    assert_eq!(router.route(&a_minute_later, &mut scratch).unwrap().matched_blocks, 0);
+    for seed in 0..10 {
+        let again = router.route(&input, &mut RouteScratch::new(seed)).unwrap();
+        assert_eq!((again.endpoint, again.matched_blocks), (first.endpoint, 4));
+    }
+}
