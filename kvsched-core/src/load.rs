@@ -29,6 +29,11 @@ pub struct Load {
     pub prefill_tokens_per_sec: f64,
     /// When a request of which nothing was cached was last routed here.
     pub last_cold_at: Option<Time>,
+    /// Of data-parallel ranks that step together: the slowest step of the others, in seconds; 0
+    /// for an endpoint by itself.
+    pub lock_step_secs: f64,
+    /// Requests that the others of those ranks run.
+    pub lock_step_requests: u32,
     /// The LoRA adapters loaded or waiting here.
     pub lora: LoraLoad,
     /// When these figures were true, on the caller's clock.

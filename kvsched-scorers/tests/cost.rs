@@ -8,7 +8,7 @@ use common::{Fleet, assert_close};
 use kvsched_core::{
     Context, EndpointId, Load, LoraId, Needs, Rates, Rng, RouteError, Scorer, Tier, Time, Transfer,
 };
-use kvsched_scorers::cost::{Cost, Fit, Outcome, Split, Terms, Work};
+use kvsched_scorers::cost::{Cost, Fit, Outcome, Split, Terms, Work, lock_step};
 use kvsched_scorers::scorer::{Headroom, Latency};
 use kvsched_scorers::{Receipt, Scratch, filter, preset};
 use proptest::prelude::*;
@@ -157,6 +157,23 @@ fn eviction_and_memory_have_a_price() {
     let t = terms(&tight, cost());
     assert_close(&[t[0].evict], &[0.5 * 0.12]);
     assert_close(&[t[0].risk], &[0.15 * 99.0]);
+}
+
+#[test]
+fn ranks_in_lock_step_are_as_slow_as_their_slowest() {
+    // Steps of 20 ms + 1 ms a sequence: 23, 29 and 29 ms, and 24 for one by itself.
+    let mut fleet = Fleet::new(4, 10).load(|i, l| l.running_requests = [3, 9, 9, 4][i]);
+    lock_step(&[Some(5), Some(5), Some(5)], &mut fleet.loads, &rates());
+    let t = terms(&fleet, cost());
+    // The decode of the first runs at the others' pace and slows nobody.
+    assert_close(&[t[0].decode, t[1].decode, t[3].decode], &[0.29, 0.30, 0.25]);
+    let stalled = |bystanders: f64| bystanders * 0.16;
+    assert_close(&[t[0].others], &[stalled(21.0)]);
+    assert_close(&[t[1].others, t[2].others], &[stalled(21.0) + 21.0 * 10.0 * 1e-3; 2]);
+    assert_close(&[t[3].others], &[stalled(4.0) + 4.0 * 10.0 * 1e-3]);
+    // By themselves again.
+    lock_step(&[], &mut fleet.loads, &rates());
+    assert_close(&[terms(&fleet, cost())[0].decode], &[0.24]);
 }
 
 #[test]

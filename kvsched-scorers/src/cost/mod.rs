@@ -6,18 +6,20 @@
 
 mod fit;
 mod hardware;
+mod lock_step;
 mod split;
 mod work;
 
 pub use fit::{Fit, FitError, FitState, Outcome, OutcomeError};
 pub use hardware::{Hardware, KvShape, TierLink};
+pub use lock_step::lock_step;
 pub use split::{Placement, Split};
 pub use work::Work;
 
 use crate::ParameterError;
 use crate::parameter::{quantity, share};
 use kvsched_core::{Candidate, Context, Load, LoraLoad, Needs, Rates, Scorer};
-use work::{Donor, kv_in_use, work};
+use work::{Donor, bystanders, kv_in_use, work};
 
 /// `cost-scorer`: the seconds of delay that serving the request on an endpoint causes, scored
 /// `1 / (1 + seconds)`.
@@ -37,7 +39,7 @@ use work::{Donor, kv_in_use, work};
 /// | adapter | 0 active, ½ load while loading, 1 load with room, else one load and one answer |
 /// | replica | the value of one more holder of a hot prefix, taken off |
 ///
-/// `κ` is [`Rates::interference`], `ρ` the share of the last three minutes that prefill took.
+/// `B` counts the requests of ranks in [lock-step](lock_step), too. `κ` is [`Rates::interference`], `ρ` the share of the last three minutes that prefill took.
 #[derive(Clone, Debug)]
 pub struct Cost {
     default_rates: Rates,
@@ -204,9 +206,7 @@ impl Cost {
         let load = cx.load(candidate);
         let work = work(cx, candidate, rates, donor);
         let output = self.expected_output(cx);
-        let batch = f64::from(load.running_requests);
-        let prompt = f64::from(cx.request.prompt_tokens);
-        let slower_step = rates.step_per_sequence + rates.step_per_kv_token * prompt;
+        let batch = bystanders(load);
         let busy = load.recent_prefill_tokens as f64 * rates.prefill_per_token / 180.0;
         let stall = rates.interference * batch;
         let added = work.computed_tokens + work.fetched_tokens + output;
@@ -221,7 +221,7 @@ impl Cost {
             fetch,
             prefill: work.prefill_secs,
             decode,
-            others: (stall + odds(busy)) * work.compute_secs + batch * output * slower_step,
+            others: (stall + odds(busy)) * work.compute_secs + batch * output * work.slower_secs,
             evict: self.reuse * rates.compute_secs(displaced(load, added), 0.0) * (1.0 + stall),
             risk: self.barrier * odds(share_with(load, added)),
             adapter: adapter_secs(cx, &load.lora, rates, decode),

@@ -1,4 +1,4 @@
-use super::work::{Donor, work};
+use super::work::{Donor, bystanders, work};
 use super::{Cost, displaced, odds, share_with};
 use crate::filter::Label;
 use crate::profile::{enter, open};
@@ -191,7 +191,7 @@ impl Split {
         let load = cx.load(candidate);
         let work = work(cx, candidate, rates, donor);
         let busy = load.recent_prefill_tokens as f64 * rates.prefill_per_token / 180.0;
-        let stall = rates.interference * f64::from(load.running_requests);
+        let stall = rates.interference * bystanders(load);
         let added = work.computed_tokens + work.fetched_tokens;
         work.ttft_secs()
             + self.cost.terms(cx, candidate).adapter
@@ -205,14 +205,12 @@ impl Split {
         let rates = self.cost.rates(cx, candidate);
         let load = cx.load(candidate);
         let output = self.cost.expected_output(cx);
-        let prompt = f64::from(cx.request.prompt_tokens);
-        let batch = f64::from(load.running_requests);
+        let batch = bystanders(load);
         let missing = f64::from(cx.uncached_tokens(candidate));
-        let step = work(cx, candidate, rates, Donor::default()).step_secs;
-        let slower_step = rates.step_per_sequence + rates.step_per_kv_token * prompt;
+        let work = work(cx, candidate, rates, Donor::default());
         let added = missing + output;
         let stall = rates.interference * batch;
-        let secs = output * (step + batch * slower_step)
+        let secs = output * (work.step_secs + batch * work.slower_secs)
             + self.cost.terms(cx, candidate).adapter
             + self.cost.reuse * rates.compute_secs(displaced(load, added), 0.0) * (1.0 + stall)
             + self.cost.barrier * odds(share_with(load, added));

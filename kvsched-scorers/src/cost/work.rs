@@ -23,8 +23,11 @@ pub struct Work {
     pub prefill_secs: f64,
     /// Seconds that the device computes.
     pub compute_secs: f64,
-    /// Seconds of a decode step with the request in the batch.
+    /// Seconds of a decode step with the request in the batch, or of the slowest rank that steps
+    /// with it.
     pub step_secs: f64,
+    /// By how many seconds that is longer than without the request.
+    pub slower_secs: f64,
 }
 
 impl Work {
@@ -53,6 +56,11 @@ impl Donor {
         }
         best
     }
+}
+
+/// Requests that are delayed by what the endpoint does: its own, and those of ranks in lock-step.
+pub(super) fn bystanders(load: &Load) -> f64 {
+    f64::from(load.running_requests) + f64::from(load.lock_step_requests)
 }
 
 /// KV in use on the endpoint, in tokens.
@@ -88,7 +96,10 @@ pub(super) fn work(cx: &Context<'_>, candidate: &Candidate, rates: &Rates, donor
         }
     }
     let compute_secs = rates.compute_secs(computed, prompt - computed);
-    let sequences = f64::from(load.running_requests) + 1.0;
+    let sequences = f64::from(load.running_requests);
+    let others = if load.lock_step_secs.is_finite() { load.lock_step_secs } else { 0.0 };
+    let before = rates.step_secs(sequences, kv_in_use(load)).max(others);
+    let step_secs = rates.step_secs(sequences + 1.0, kv_in_use(load) + prompt).max(others);
     Work {
         computed_tokens: computed,
         fetched_tokens: fetched,
@@ -97,6 +108,7 @@ pub(super) fn work(cx: &Context<'_>, candidate: &Candidate, rates: &Rates, donor
         fetch_secs,
         prefill_secs: rates.prefill + compute_secs,
         compute_secs,
-        step_secs: rates.step_secs(sequences, kv_in_use(load) + prompt),
+        step_secs,
+        slower_secs: step_secs - before,
     }
 }
