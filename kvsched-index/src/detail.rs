@@ -99,6 +99,9 @@ impl<'p> Detail<'p> {
 
     /// 64 blocks' worth of "every group has the block in some tier".
     fn usable(self, word: usize) -> u64 {
+        if self.header.planes == 1 && self.header.groups == 1 {
+            return load(&self.words[2..], word);
+        }
         let mut all = u64::MAX;
         let mut groups = 0;
         for (i, (plane, bits)) in self.planes().enumerate() {
@@ -163,13 +166,12 @@ impl<'p> Detail<'p> {
             .unwrap_or(0)
     }
 
-    /// The watermark that says all there is to say, if one does: everything is in `plane`
-    /// without a hole, and no other group need agree.
-    pub(crate) fn watermark(self, plane: Plane) -> Option<usize> {
-        let extent = self.extent();
-        let others = self.planes().filter(|(p, _)| *p != plane);
-        let alone = others.flat_map(|(_, bits)| bits).all(|w| w.load(Ordering::Relaxed) == 0);
-        (self.header.groups == 1 && alone && self.leading(0, extent) == extent).then_some(extent)
+    /// Whether a watermark can say all there is to say, if there is no hole: everything is in
+    /// `plane`, and no other group need agree.
+    pub(crate) fn is_plain(self, plane: Plane) -> bool {
+        let mut others = self.planes().filter(|(p, _)| *p != plane);
+        self.header.groups == 1
+            && others.all(|(_, bits)| bits.iter().all(|w| w.load(Ordering::Relaxed) == 0))
     }
 }
 

@@ -148,6 +148,13 @@ impl<'p> Table<'p> {
     }
 }
 
+/// Whether so many entries ask for a larger table. Above three quarters of the slots too many buckets
+/// overflow, and each costs whoever looks a second cache line.
+#[inline]
+fn is_full(count: usize, buckets: usize) -> bool {
+    count * 4 > buckets * SLOTS * 3
+}
+
 /// Adds without a locked instruction: only the writer changes these words.
 #[inline]
 fn add(word: &AtomicU64, n: u64) {
@@ -220,7 +227,7 @@ impl Directory {
                     return found;
                 }
             }
-            let full = (*count as usize + 1) * 7 > buckets * SLOTS * 6;
+            let full = is_full(*count as usize + 1, buckets);
             if let (Some(free), false) = (free, full) {
                 *count += 1;
                 free.store(slot_of(key.tag, place), Ordering::Release);
@@ -228,9 +235,8 @@ impl Directory {
             }
         }
         *count += 1;
-        // Above 6/7 of the slots, buckets overflow into each other.
-        if *count as usize * 7 > buckets * SLOTS * 6 {
-            Self::resize(shard, buckets + buckets / 2 + SMALLEST, pin);
+        if is_full(*count as usize, buckets) {
+            Self::resize(shard, buckets + buckets / 3 + SMALLEST, pin);
         }
         Table(shard.get(pin)).put(key.tag, slot_of(key.tag, place));
         None
@@ -265,7 +271,7 @@ impl Directory {
     pub(crate) fn fit(&self, counts: &DirectoryCounts, pin: &WritePin) {
         for (shard, &count) in self.shards.iter().zip(&counts.0) {
             // A little room, so that the next few entries do not grow it again.
-            let enough = count as usize * 5 / 4 / SLOTS + SMALLEST;
+            let enough = count as usize * 3 / 2 / SLOTS + SMALLEST;
             if enough < shard.get(pin).len() / BUCKET {
                 Self::resize(shard, enough, pin);
             }

@@ -98,19 +98,17 @@ impl<'a> Write<'a> {
         let new = Entry { endpoint, blocks: 0, detail: at };
         let Some(record) = Detail::of(new, chain.details.get(self.pin)) else { return };
         let owner = &self.own.owners[endpoint.index()];
-        let watermark = owner.plain().and_then(|plane| record.watermark(plane));
         let extent = record.extent();
+        let blocks = record.leading(0, extent);
+        let plain = blocks == extent && owner.plain().is_some_and(|plane| record.is_plain(plane));
         let mut kept = Some(at);
         if extent == 0 {
             self.left(chain, endpoint);
             kept = None;
-        } else if let Some(blocks) = watermark {
-            let new = Entry { endpoint, blocks: blocks as u16, detail: 0 };
-            holders::put(chain, old, new, self.pin);
-            kept = None;
         } else {
-            let blocks = record.leading(0, extent) as u16;
-            holders::put(chain, old, Entry { blocks, ..new }, self.pin);
+            kept = kept.filter(|_| !plain);
+            let new = Entry { blocks: blocks as u16, detail: kept.unwrap_or(0), ..new };
+            holders::put(chain, old, new, self.pin);
         }
         let details = self.details(chain);
         if kept.is_none() {
