@@ -10,6 +10,7 @@
 
 mod builder;
 mod error;
+mod ingest;
 mod router;
 mod scratch;
 

@@ -1,3 +1,4 @@
+use crate::ingest::with_identity;
 use crate::{IngestError, RouteScratch, RouterBuilder, RouterError};
 use kvsched_core::{Decision, EndpointId, Labels, Load, Prompt, Request, Time};
 use kvsched_hash::{BlockHasher, HashError};
@@ -129,8 +130,8 @@ impl Router {
         payload: &[u8],
         now: Time,
     ) -> Result<Heard, IngestError> {
-        self.with_stream(endpoint, |stream, index| {
-            stream.receive(index, &mut Identity::Engine, sequence, payload, now)
+        self.with_stream(endpoint, |stream, index, identity| {
+            stream.receive(index, identity, sequence, payload, now)
         })
     }
 
@@ -145,8 +146,8 @@ impl Router {
         message: ReplayMessage<'_>,
         now: Time,
     ) -> Result<Heard, IngestError> {
-        self.with_stream(endpoint, |stream, index| {
-            stream.replayed(index, &mut Identity::Engine, message, now)
+        self.with_stream(endpoint, |stream, index, identity| {
+            stream.replayed(index, identity, message, now)
         })
     }
 
@@ -157,7 +158,7 @@ impl Router {
     ///
     /// If the endpoint is unknown.
     pub fn tick(&mut self, endpoint: EndpointId, now: Time) -> Result<Heard, IngestError> {
-        self.with_stream(endpoint, |stream, index| stream.tick(index, &mut Identity::Engine, now))
+        self.with_stream(endpoint, |stream, index, identity| stream.tick(index, identity, now))
     }
 
     /// How far the picture of `endpoint` can be believed, and why; `None` for an unknown one and
@@ -172,18 +173,16 @@ impl Router {
     fn with_stream(
         &mut self,
         endpoint: EndpointId,
-        f: impl FnOnce(&mut EventStream, &mut Index) -> Heard,
+        f: impl FnOnce(&mut EventStream, &mut Index, &mut Identity<'_>) -> Heard,
     ) -> Result<Heard, IngestError> {
         if self.registry.by_id(endpoint).is_none() {
             return Err(IngestError::UnknownEndpoint(endpoint));
         }
-        match &mut self.picture {
-            Picture::Events { index, streams } => Ok(streams
-                .get_mut(endpoint.index())
-                .map(|stream| f(stream, index))
-                .unwrap_or_default()),
-            Picture::History(_) => Ok(Heard::default()),
-        }
+        let Picture::Events { index, streams } = &mut self.picture else {
+            return Ok(Heard::default());
+        };
+        let Some(stream) = streams.get_mut(endpoint.index()) else { return Ok(Heard::default()) };
+        Ok(with_identity(&self.hasher, |identity| f(stream, index, identity)))
     }
 
     /// How many of the prompt's tokens `endpoint` would serve from its cache. O(prompt).

@@ -8,6 +8,7 @@ mod replay;
 #[allow(dead_code, reason = "the example prints more than is checked here")]
 mod report;
 
+use kvsched::Scheme;
 use kvsched_testdata::{Vectors, capture, vector_files};
 use libtest_mimic::{Arguments, Failed, Trial};
 use report::Note;
@@ -15,8 +16,16 @@ use std::process::ExitCode;
 
 /// Every single request must be exact; only the first after a reset that no event had announced
 /// may be predicted too high.
+///
+/// The engine's own hashes are computed, and then, from the same bytes, the content scheme's.
 fn check(recorded: &capture::Capture) -> Result<(), Failed> {
-    let result = replay::replay(recorded).map_err(|e| Failed::from(e.to_string()))?;
+    let fail = |e: Box<dyn std::error::Error>| Failed::from(e.to_string());
+    check_with(recorded, "engine", replay::engine_scheme(recorded).map_err(fail)?)?;
+    check_with(recorded, "content", Scheme::content(&recorded.settings.model, b"a secret")?)
+}
+
+fn check_with(recorded: &capture::Capture, naming: &str, scheme: Scheme) -> Result<(), Failed> {
+    let result = replay::replay(recorded, scheme).map_err(|e| Failed::from(e.to_string()))?;
     let wrong: Vec<String> = result
         .rows
         .iter()
@@ -29,7 +38,7 @@ fn check(recorded: &capture::Capture) -> Result<(), Failed> {
         .collect();
     let singles = result.rows.iter().filter(|r| r.note == Note::Single).count();
     println!(
-        "  capture {}: {} requests, {} of {} predictable ones exact, {} messages",
+        "  capture {}, {naming} hashes: {} requests, {} of {} predictable ones exact, {} messages",
         result.name,
         result.rows.len(),
         singles - wrong.len().min(singles),

@@ -69,7 +69,8 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let mut captures = Vec::new();
     for file in &files {
         for recorded in &capture::read(file)? {
-            let result = replay::replay(recorded)
+            let result = replay::engine_scheme(recorded)
+                .and_then(|scheme| replay::replay(recorded, scheme))
                 .map_err(|e| format!("{}, capture {}: {e}", file.display(), recorded.name))?;
             captures.push(result);
         }

@@ -30,19 +30,20 @@ pub(crate) fn prompt(request: &Request) -> Prompt<'_> {
     }
 }
 
-/// A router that reproduces the captured engine's hashes.
-fn router(capture: &Capture) -> Result<Router, Error> {
-    let settings = &capture.settings;
+/// The captured engine's own way to name blocks; where nobody else can compute that (xxhash with
+/// a random seed), the content scheme's.
+pub(crate) fn engine_scheme(capture: &Capture) -> Result<Scheme, Error> {
     let version: VllmVersion = capture.version().parse()?;
-    let algorithm: Algorithm = settings.algo.parse()?;
-    let scheme = Scheme::vllm(version, algorithm, settings.seed.as_deref())?;
-    let hasher = BlockHasher::builder(scheme).block_size(settings.block).build()?;
-    Ok(Router::builder(hasher).build()?)
+    let algorithm: Algorithm = capture.settings.algo.parse()?;
+    let own = Scheme::vllm(version, algorithm, capture.settings.seed.as_deref());
+    Ok(own.or_else(|_| Scheme::content(&capture.settings.model, b"any"))?)
 }
 
-/// Predicts every request of `capture` from the messages that had arrived before it.
-pub(crate) fn replay(capture: &Capture) -> Result<CaptureResult, Error> {
-    let mut router = router(capture)?;
+/// Predicts every request of `capture` from the messages that had arrived before it, with blocks
+/// named by `scheme`.
+pub(crate) fn replay(capture: &Capture, scheme: Scheme) -> Result<CaptureResult, Error> {
+    let hasher = BlockHasher::builder(scheme).block_size(capture.settings.block).build()?;
+    let mut router = Router::builder(hasher).build()?;
     let engine = router.add_endpoint(capture.name.as_str())?;
     let mut scratch = RouteScratch::new(0);
     let mut messages = capture.messages.iter().peekable();

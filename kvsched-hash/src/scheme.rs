@@ -127,6 +127,14 @@ impl Scheme {
     }
 
     /// The most tokens of lookahead.
+    /// Whether an engine of this scheme announces these very hashes in its events. Where it
+    /// does not (the content scheme, llm-d's keys), events must be hashed from their tokens:
+    /// [`BlockHasher::hash_stored_into`].
+    #[must_use]
+    pub const fn is_announced(&self) -> bool {
+        matches!(self.0, Family::Vllm(_) | Family::Sglang)
+    }
+
     pub(crate) fn max_lookahead(&self) -> usize {
         match &self.0 {
             Family::Vllm(vllm) if vllm.has_lookahead() => BlockHasher::MAX_BLOCK_SIZE,
