@@ -18,7 +18,7 @@ use std::sync::atomic::AtomicUsize;
 /// [`Index::find_matches`].
 #[derive(Debug)]
 pub struct Index {
-    state: Exclusive<(Residency, Writer)>,
+    pub(crate) state: Exclusive<(Residency, Writer)>,
 }
 
 /// What readers see and what only writers know, of an index without blocks.
@@ -146,6 +146,13 @@ impl Index {
         block_size: u32,
     ) -> Result<(), GroupError> {
         self.write(|w| w.set_group(endpoint, group, rule, block_size))
+    }
+
+    /// Tokens that one hash of a query stands for.
+    #[must_use]
+    pub fn block_size(&self) -> u32 {
+        let ((_, own), _) = self.state.read();
+        own.unit
     }
 
     /// Panics if the structure contradicts itself. For tests and fuzzing: it looks at everything.

@@ -45,6 +45,7 @@ mod registry;
 mod remove;
 mod shared;
 mod shared_index;
+mod snapshot;
 mod stats;
 mod store;
 mod validate;
@@ -60,4 +61,5 @@ pub use registry::{
     Endpoint, EndpointKey, EndpointSpec, LoraRegistry, Registry, RegistryError, Role,
 };
 pub use shared_index::SharedIndex;
+pub use snapshot::{Restored, SnapshotError, SnapshotReader};
 pub use stats::IndexStats;

@@ -44,6 +44,16 @@ impl Names {
         (there == name.0).then_some(BlockHash(block))
     }
 
+    /// Every name and what it means.
+    pub(crate) fn for_each(&self, mut f: impl FnMut(EngineHash, BlockHash)) {
+        if let Some(block) = self.zero {
+            f(EngineHash(0), block);
+        }
+        for &(name, block) in self.slots.iter().filter(|(name, _)| *name != 0) {
+            f(EngineHash(name), BlockHash(block));
+        }
+    }
+
     /// Forgets the names of unknown blocks, and gives the room back.
     pub(crate) fn fit(&mut self, is_known: impl Fn(BlockHash) -> bool) {
         if self.len > 0 {

@@ -50,7 +50,7 @@ use kvsched_core::{BlockHash, EndpointId, EngineHash, Group, PrefixMatches};
 /// ```
 #[derive(Debug)]
 pub struct SharedIndex {
-    state: Concurrent<Residency, Writer>,
+    pub(crate) state: Concurrent<Residency, Writer>,
 }
 
 impl SharedIndex {
@@ -166,6 +166,12 @@ impl SharedIndex {
     #[must_use]
     pub fn stats(&self) -> IndexStats {
         self.write(|w| w.own.stats(w.map))
+    }
+
+    /// As [`Index::block_size`](crate::Index::block_size). Waits for the writer of the moment.
+    #[must_use]
+    pub fn block_size(&self) -> u32 {
+        self.write(|w| w.own.unit)
     }
 
     /// Panics if the structure contradicts itself. For tests: it looks at everything.

@@ -31,6 +31,7 @@ pub trait Holdings {
         rule: GroupRule,
         block_size: u32,
     ) -> Result<(), GroupError>;
+    fn block_size(&self) -> u32;
 }
 
 macro_rules! as_the_index {
@@ -75,6 +76,9 @@ macro_rules! as_the_index {
                 block_size: u32,
             ) -> Result<(), GroupError> {
                 <$index>::set_group(self, endpoint, group, rule, block_size)
+            }
+            fn block_size(&self) -> u32 {
+                <$index>::block_size(self)
             }
         }
     };
