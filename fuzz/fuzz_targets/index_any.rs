@@ -17,8 +17,9 @@ fuzz_target!(|data: &[u8]| {
             tier: Tier::new(op[2] % 3).unwrap_or_default(),
             group: Group(op[3] % 2),
         };
-        let hashes: Vec<_> =
-            (0..op[4] % 60).map(|i| BlockHash(u64::from(op[5].wrapping_add(i * (op[6] % 3))))).collect();
+        let hashes: Vec<_> = (0..op[4] % 60)
+            .map(|i| BlockHash(u64::from(op[5].wrapping_add(i * (op[6] % 3)))))
+            .collect();
         let parent = (op[7] % 2 == 0).then(|| BlockHash(u64::from(op[7])));
         match op[0] % 8 {
             0..4 => {

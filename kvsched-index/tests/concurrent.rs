@@ -1,6 +1,5 @@
 //! Queries beside writers: what `# Consistency` promises.
 #![allow(clippy::disallowed_methods, reason = "threads are what is tested")]
-
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 use kvsched_core::{BlockHash, EndpointId, PrefixMatches, Rng};

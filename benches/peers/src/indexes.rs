@@ -3,8 +3,8 @@
 use crate::workload::{Op, blocks, content};
 use dynamo_kv_router::RadixTree;
 use dynamo_kv_router::protocols::{
-    ExternalSequenceBlockHash, KvCacheEvent, KvCacheEventData, KvCacheRemoveData,
-    KvCacheStoreData, KvCacheStoredBlockData, LocalBlockHash, RouterEvent,
+    ExternalSequenceBlockHash, KvCacheEvent, KvCacheEventData, KvCacheRemoveData, KvCacheStoreData,
+    KvCacheStoredBlockData, LocalBlockHash, RouterEvent,
 };
 use kv_index::{ChainBlockMap, ChainIndex, ContentHash, SequenceHash, StoredBlock};
 use kvsched_core::{BlockHash, EndpointId, PrefixMatches};
@@ -235,11 +235,16 @@ impl Contender for KvIndex {
     fn ask(&mut self, query: &Self::Query) -> u32 {
         self.scores.fill(0);
         let scores = &mut self.scores;
-        self.index.score_into(query, |&h| h, false, |worker, score| {
-            if let Some(s) = scores.get_mut(worker as usize) {
-                *s = score;
-            }
-        });
+        self.index.score_into(
+            query,
+            |&h| h,
+            false,
+            |worker, score| {
+                if let Some(s) = scores.get_mut(worker as usize) {
+                    *s = score;
+                }
+            },
+        );
         self.scores[0]
     }
 }

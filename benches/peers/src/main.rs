@@ -237,7 +237,14 @@ fn memory<C: Contender>(report: &mut Report) {
             }
             if endpoint == 1 {
                 let ns = ns / (prompts.len() * 450) as f64;
-                report.add("second holder's store", "450 blocks", C::NAME, (ns, ns), "ns/block", true);
+                report.add(
+                    "second holder's store",
+                    "450 blocks",
+                    C::NAME,
+                    (ns, ns),
+                    "ns/block",
+                    true,
+                );
             }
         }
         let each = (bytes() - before) as f64 / blocks / f64::from(holders);
@@ -293,8 +300,7 @@ fn threads(report: &mut Report, duration: Duration) {
                 written += 1;
             }
             stop.store(true, Ordering::Relaxed);
-            let each: Vec<_> =
-                readers.into_iter().map(|r| r.join().expect("a reader")).collect();
+            let each: Vec<_> = readers.into_iter().map(|r| r.join().expect("a reader")).collect();
             (each.iter().map(|e| e.0).sum::<f64>(), each[0].1)
         })
     };
@@ -311,7 +317,8 @@ fn threads(report: &mut Report, duration: Duration) {
 /// From 7,200 tokens to matches.
 fn tokens(report: &mut Report, rounds: usize) {
     let prompt: Vec<u32> = (0..7200u32).map(|t| t * 7919 % 50_000).collect();
-    let scheme = kvsched_hash::Scheme::content("model", b"sixteen bytes or more").expect("a secret");
+    let scheme =
+        kvsched_hash::Scheme::content("model", b"sixteen bytes or more").expect("a secret");
     let hasher = kvsched_hash::BlockHasher::builder(scheme).block_size(16).build().expect("a size");
     let mut hashes = Vec::new();
     let tokens = kvsched_core::Prompt::new(&prompt);
@@ -332,15 +339,28 @@ fn tokens(report: &mut Report, rounds: usize) {
         .collect();
     peer.apply_stored(worker, &stored, None, &mut kv_index::ChainBlockMap::new()).expect("stored");
     for _ in 0..rounds * 100 {
-        ours.push(time(|| {
-            hashes.clear();
-            hasher.hash_into(black_box(&tokens), &mut hashes).expect("small tokens");
-            index.find_matches(&hashes, &mut matches);
-        }).0);
-        kv.push(time(|| {
-            let contents = kv_index::compute_request_content_hashes(black_box(&prompt), 16);
-            peer.score_into(&contents, |h| h.0, false, |w, s| { black_box((w, s)); });
-        }).0);
+        ours.push(
+            time(|| {
+                hashes.clear();
+                hasher.hash_into(black_box(&tokens), &mut hashes).expect("small tokens");
+                index.find_matches(&hashes, &mut matches);
+            })
+            .0,
+        );
+        kv.push(
+            time(|| {
+                let contents = kv_index::compute_request_content_hashes(black_box(&prompt), 16);
+                peer.score_into(
+                    &contents,
+                    |h| h.0,
+                    false,
+                    |w, s| {
+                        black_box((w, s));
+                    },
+                );
+            })
+            .0,
+        );
     }
     for (who, s) in [(Ours::NAME, ours), (KvIndex::NAME, kv)] {
         let values = (s.quantile(0.0), s.quantile(0.5));

@@ -24,7 +24,8 @@ pub struct Fill {
 
 /// A block's hash, from the one before it and a number.
 pub fn chain(parent: u64, n: u64) -> u64 {
-    let mixed = (parent ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    let mixed =
+        (parent ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xd6e8_feb8_6659_fd93);
     mixed ^ mixed >> 32
 }
 
@@ -41,8 +42,12 @@ pub fn blocks(hashes: &[u64]) -> Vec<BlockHash> {
 /// Prompts of `length` blocks, the first 32 the same everywhere, the rest on one endpoint only:
 /// `entries` (block, endpoint) pairs in all.
 pub fn private_chains(endpoints: usize, length: usize, entries: usize, queries: usize) -> Fill {
-    let shared: Vec<u64> =
-        (0..32).scan(7, |h, i| { *h = chain(*h, i); Some(*h) }).collect();
+    let shared: Vec<u64> = (0..32)
+        .scan(7, |h, i| {
+            *h = chain(*h, i);
+            Some(*h)
+        })
+        .collect();
     let each = (entries / endpoints / (length - 32)).max(1);
     let mut prompts = Vec::new();
     for i in 0..each {
