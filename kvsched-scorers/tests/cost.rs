@@ -35,7 +35,11 @@ fn rates() -> Rates {
 }
 
 fn cost() -> Cost {
-    Cost::new().default_rates(rates()).output_tokens(10.0).unwrap()
+    Cost::new()
+        .default_rates(rates())
+        .output_tokens(10.0)
+        .and_then(|cost| cost.decode_weight(1.0))
+        .unwrap()
 }
 
 /// What a method of the cost model says of every candidate.
@@ -79,6 +83,16 @@ fn an_idle_endpoint_costs_prefill_and_decode() {
     assert_close(&[t[0].decode, t[0].total()], &[0.21, 0.26 + 0.21]);
     assert_close(&[t[1].total()], &[0.164 + 0.21]);
     assert_close(&fleet.scores(cost()), &[1.0 / 1.47, 1.0 / 1.374]);
+}
+
+#[test]
+fn decoding_counts_by_its_weight() {
+    let fleet = Fleet::new(1, 10).load(|_, l| l.running_requests = 4);
+    let light = cost().decode_weight(0.1).unwrap();
+    let (full, light) = (terms(&fleet, cost())[0], terms(&fleet, light)[0]);
+    assert_close(&[light.decode], &[0.1 * full.decode]);
+    // The stalls of four others count as before, the slower steps a tenth.
+    assert_close(&[full.others - light.others], &[0.9 * 4.0 * 10.0 * 1e-3]);
 }
 
 #[test]
@@ -142,7 +156,8 @@ fn eviction_and_memory_have_a_price() {
     let fleet = Fleet::new(4, 10).load(|i, l| {
         l.kv_capacity_tokens = [1000, 1000, 1000, 0][i];
         l.kv_usage = [0.0, 0.0, 0.75, 0.9][i];
-        l.resident_tokens = [0, 1000, 0, 0][i];
+        // A cache of which nothing is known is taken to be full.
+        l.resident_tokens = [500, 0, 830, 0][i];
         l.running_requests = [0, 1, 0, 0][i];
     });
     let t = terms(&fleet, cost());
@@ -155,6 +170,7 @@ fn eviction_and_memory_have_a_price() {
     assert_close(&[t[3].risk, t[3].evict], &[0.15 * 0.9 / 0.1, 0.0]);
     let tight = fleet.load(|_, l| l.kv_usage = 0.95);
     let t = terms(&tight, cost());
+    // What is in use is resident, whatever was reported.
     assert_close(&[t[0].evict], &[0.5 * 0.12]);
     assert_close(&[t[0].risk], &[0.15 * 99.0]);
 }

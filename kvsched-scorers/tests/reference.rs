@@ -249,7 +249,8 @@ fn seconds(w: &World, r: &Row) -> f64 {
     let step = 0.022 + 0.4e-3 * (b + 1.0) + 39e-9 * (in_use + w.prompt_tokens);
     let rho = (r.load.recent_prefill_tokens as f64 * c1 / 180.0).min(0.99);
     let added = u + fetched + o;
-    let resident = in_use.max(r.load.resident_tokens as f64);
+    let known = r.load.resident_tokens as f64;
+    let resident = in_use.max(if known > 0.0 { known } else { capacity });
     let gone = if capacity > 0.0 { (resident + added - capacity).max(0.0).min(added) } else { 0.0 };
     let k = r.load.kv_usage + if capacity > 0.0 { added / capacity } else { 0.0 };
     let k = k.min(0.99);
@@ -257,9 +258,9 @@ fn seconds(w: &World, r: &Row) -> f64 {
         + fetch
         + c0
         + own
-        + o * step
+        + 0.1 * o * step
         + (b + rho / (1.0 - rho)) * own
-        + b * o * (0.4e-3 + 39e-9 * w.prompt_tokens)
+        + 0.1 * b * o * (0.4e-3 + 39e-9 * w.prompt_tokens)
         + 0.5 * compute(gone, 0.0) * (1.0 + b)
         + 0.15 * k / (1.0 - k)
 }

@@ -184,6 +184,9 @@ fn cost(p: &mut Parameters<'_>) -> Result<Cost, ConfigError> {
     if let Some(secs) = p.number("barrierSeconds")? {
         cost = cost.barrier(secs)?;
     }
+    if let Some(weight) = p.number("decodeWeight")? {
+        cost = cost.decode_weight(weight)?;
+    }
     if p.flag("layerWise")? {
         cost = cost.layer_wise();
     }

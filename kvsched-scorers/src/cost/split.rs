@@ -205,12 +205,13 @@ impl Split {
         let rates = self.cost.rates(cx, candidate);
         let load = cx.load(candidate);
         let output = self.cost.expected_output(cx);
+        let counted = self.cost.decode_weight * output;
         let batch = bystanders(load);
         let missing = f64::from(cx.uncached_tokens(candidate));
         let work = work(cx, candidate, rates, Donor::default());
         let added = missing + output;
         let stall = rates.interference * batch;
-        let secs = output * (work.step_secs + batch * work.slower_secs)
+        let secs = counted * (work.step_secs + batch * work.slower_secs)
             + self.cost.terms(cx, candidate).adapter
             + self.cost.reuse * rates.compute_secs(displaced(load, added), 0.0) * (1.0 + stall)
             + self.cost.barrier * odds(share_with(load, added));
