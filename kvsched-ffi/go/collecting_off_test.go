@@ -1,0 +1,5 @@
+//go:build !kvsched_gc && !race
+
+package kvsched_test
+
+const collecting = false

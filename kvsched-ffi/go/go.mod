@@ -1,0 +1,3 @@
+module kvsched.local/kvsched
+
+go 1.24

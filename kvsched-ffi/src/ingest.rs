@@ -1,0 +1,257 @@
+use crate::boundary::boundary;
+use crate::memory::{Out, OutSlice, hand_over, slice};
+use crate::scheduler::{Fleet, Scheduler, endpoint_id, read, unknown, write};
+use crate::status::{Error, Failure, Status};
+use kvsched::events::{Heard, ReplayMessage};
+use kvsched::{EndpointId, IngestError, Router, Time, Trust};
+use std::ffi::c_char;
+
+/// How far the picture of an endpoint's cache can be believed: `kvsched_trust_report.trust`.
+/// All of the endpoint's events are known.
+pub const KVSCHED_TRUST_EXACT: u32 = 0;
+/// Events are missing or were not understood: part of what is reported may be gone.
+pub const KVSCHED_TRUST_DEGRADED: u32 = 1;
+/// Only our own routing is known, or nothing yet.
+pub const KVSCHED_TRUST_APPROXIMATE: u32 = 2;
+/// Nothing was heard for too long: what is reported was true then.
+pub const KVSCHED_TRUST_STALE: u32 = 3;
+
+/// What came of a message, a replay's message or the passing of time.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Ingested {
+    /// Ask the engine for a replay from this message on, now; only if `has_replay_from`.
+    pub replay_from: u64,
+    /// Messages that could be applied now.
+    pub batches: u64,
+    /// Blocks that the endpoint did not hold before.
+    pub stored: u64,
+    /// Blocks that it no longer holds.
+    pub removed: u64,
+    /// Blocks that it holds and the index does not know: not taken, or impossible to name.
+    pub refused: u64,
+    /// Events of unknown types, passed over.
+    pub unknown_events: u64,
+    /// 1 if `replay_from` is set.
+    pub has_replay_from: u32,
+    /// 1 if the message was known already.
+    pub duplicate: u32,
+    /// 1 if the engine has started anew, so that all it held was forgotten first.
+    pub restarted: u32,
+    /// 1 if the engine said that its cache is empty.
+    pub cleared: u32,
+}
+
+/// How far the picture of an endpoint's cache can be believed.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct TrustReport {
+    /// Since when, in nanoseconds on the caller's clock.
+    pub since_ns: u64,
+    /// `KVSCHED_TRUST_…`.
+    pub trust: u32,
+}
+
+/// Takes in one message of an engine's event stream at `now_ns`: its sequence number (the second
+/// frame of the socket's message, eight bytes, big-endian) and its payload (the third), as they
+/// came. Bytes that are no events are no error: the message counts as missing, and is to be asked
+/// for again.
+///
+/// `out` may be NULL, but then nobody learns that a replay is needed. A scheduler with a history
+/// passes events over. Fails with `UNKNOWN_ENDPOINT`.
+///
+/// Messages of one endpoint come from one thread at a time. Threads may take in messages of
+/// different endpoints; they take turns.
+///
+/// # Safety
+///
+/// `scheduler` is a handle, `payload_len` bytes at `payload` are readable, `out` and `error` are
+/// NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvsched_ingest(
+    scheduler: *const Scheduler,
+    endpoint: u32,
+    sequence: u64,
+    payload: *const u8,
+    payload_len: usize,
+    now_ns: u64,
+    out: *mut Ingested,
+    error: *mut Error,
+) -> Status {
+    let body = || {
+        // SAFETY: the caller's promise.
+        let payload = unsafe { slice("payload", payload, payload_len) }?;
+        // SAFETY: the caller's promise.
+        unsafe {
+            hear(scheduler, endpoint, out, |router, id| {
+                router.ingest(id, sequence, payload, Time(now_ns))
+            })
+        }
+    };
+    // SAFETY: the caller's promise.
+    unsafe { boundary(error, body) }
+}
+
+/// Takes in one message of the replay that an earlier call asked for. The engine ends a replay with
+/// sequence `UINT64_MAX`; hand that in too.
+///
+/// Fails with `UNKNOWN_ENDPOINT`.
+///
+/// # Safety
+///
+/// As `kvsched_ingest`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvsched_replayed(
+    scheduler: *const Scheduler,
+    endpoint: u32,
+    sequence: u64,
+    payload: *const u8,
+    payload_len: usize,
+    now_ns: u64,
+    out: *mut Ingested,
+    error: *mut Error,
+) -> Status {
+    let body = || {
+        // SAFETY: the caller's promise.
+        let payload = unsafe { slice("payload", payload, payload_len) }?;
+        let message = match sequence {
+            u64::MAX => ReplayMessage::End,
+            sequence => ReplayMessage::Batch { sequence, payload },
+        };
+        // SAFETY: the caller's promise.
+        unsafe {
+            hear(scheduler, endpoint, out, |router, id| router.replayed(id, message, Time(now_ns)))
+        }
+    };
+    // SAFETY: the caller's promise.
+    unsafe { boundary(error, body) }
+}
+
+/// Lets time pass for an endpoint's stream: gives up on a replay that does not come, finds an
+/// engine silent. Call it every second or so.
+///
+/// Fails with `UNKNOWN_ENDPOINT`.
+///
+/// # Safety
+///
+/// `scheduler` is a handle, `out` and `error` are NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvsched_tick(
+    scheduler: *const Scheduler,
+    endpoint: u32,
+    now_ns: u64,
+    out: *mut Ingested,
+    error: *mut Error,
+) -> Status {
+    // SAFETY: the caller's promise.
+    let body =
+        || unsafe { hear(scheduler, endpoint, out, |router, id| router.tick(id, Time(now_ns))) };
+    // SAFETY: the caller's promise.
+    unsafe { boundary(error, body) }
+}
+
+/// How far the picture of an endpoint's cache can be believed, and why, in words. `len` bytes of
+/// UTF-8 without a NUL; with `reason_cap` 0 the words are left out and `len` is their length.
+///
+/// Fails with `UNKNOWN_ENDPOINT`, or `BUFFER_TOO_SMALL` if there is a `reason_cap` and it is too
+/// small: `len` is then what is needed.
+///
+/// # Safety
+///
+/// `scheduler` is a handle; `reason` has room for `reason_cap` bytes; `out`, `len` and `error`
+/// (unless NULL) are writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvsched_trust(
+    scheduler: *const Scheduler,
+    endpoint: u32,
+    out: *mut TrustReport,
+    reason: *mut c_char,
+    reason_cap: usize,
+    len: *mut usize,
+    error: *mut Error,
+) -> Status {
+    let body = || {
+        // SAFETY: the caller's promise.
+        let (out, reason, len) = unsafe {
+            (
+                Out::new("out", out)?,
+                OutSlice::new("reason", reason, reason_cap)?,
+                Out::new("len", len)?,
+            )
+        };
+        let id = endpoint_id(endpoint)?;
+        // SAFETY: the caller's promise.
+        let fleet = unsafe { read(scheduler) }?;
+        fleet.router.registry().by_id(id).ok_or_else(|| unknown(endpoint))?;
+        let (row, words) = match fleet.router.trust(id) {
+            Some(report) => {
+                let trust = match report.trust {
+                    Trust::Exact => KVSCHED_TRUST_EXACT,
+                    Trust::Degraded => KVSCHED_TRUST_DEGRADED,
+                    Trust::Approximate => KVSCHED_TRUST_APPROXIMATE,
+                    Trust::Stale => KVSCHED_TRUST_STALE,
+                };
+                (TrustReport { since_ns: report.since.0, trust }, report.reason.to_string())
+            }
+            None => {
+                let words = "only what was routed there is known".to_owned();
+                (TrustReport { since_ns: 0, trust: KVSCHED_TRUST_APPROXIMATE }, words)
+            }
+        };
+        if reason.is_empty() {
+            len.write(words.len());
+        } else {
+            let bytes = words.bytes().map(|b| b.cast_signed() as c_char);
+            hand_over("reason", bytes, reason, len)?;
+        }
+        out.write(row);
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { boundary(error, body) }
+}
+
+/// Lets the endpoint's stream hear something, counts what came of it and tells the caller.
+///
+/// # Safety
+///
+/// `scheduler` is NULL or a handle, `out` NULL or writable.
+unsafe fn hear(
+    scheduler: *const Scheduler,
+    endpoint: u32,
+    out: *mut Ingested,
+    say: impl FnOnce(&mut Router, EndpointId) -> Result<Heard, IngestError>,
+) -> Result<(), Failure> {
+    // SAFETY: the caller's promise.
+    let out = unsafe { Out::optional("out", out) }?;
+    let id = endpoint_id(endpoint)?;
+    // SAFETY: the caller's promise.
+    let mut fleet = unsafe { write(scheduler) }?;
+    let Fleet { router, stats, .. } = &mut *fleet;
+    let heard = say(router, id).map_err(Failure::of(Status::UnknownEndpoint))?;
+    let applied = &heard.applied;
+    let row = Ingested {
+        replay_from: heard.replay_from.unwrap_or_default(),
+        batches: heard.batches as u64,
+        stored: applied.stored as u64,
+        removed: applied.removed as u64,
+        refused: (applied.refused + applied.unnamed) as u64,
+        unknown_events: heard.unknown_events as u64,
+        has_replay_from: heard.replay_from.is_some().into(),
+        duplicate: heard.duplicate.into(),
+        restarted: heard.restarted.into(),
+        cleared: applied.cleared.into(),
+    };
+    stats.batches += row.batches;
+    stats.replays += u64::from(row.has_replay_from);
+    stats.duplicates += u64::from(row.duplicate);
+    stats.restarts += u64::from(row.restarted);
+    stats.unknown_events += row.unknown_events;
+    stats.stored += row.stored;
+    stats.removed += row.removed;
+    stats.refused += row.refused;
+    if let Some(out) = out {
+        out.write(row);
+    }
+    Ok(())
+}

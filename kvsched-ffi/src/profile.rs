@@ -1,0 +1,49 @@
+use crate::status::{Failure, Status};
+use kvsched::Profile;
+use kvsched_scorers::config::{Config, Registry};
+use kvsched_scorers::preset;
+
+/// The profile that settings name, or none where they name none.
+pub(crate) fn profile(
+    preset: Option<&str>,
+    config: Option<&str>,
+    name: Option<&str>,
+) -> Result<Option<Profile>, Failure> {
+    let wrong = |text: String| Failure::new(Status::Config, text);
+    match (preset, config) {
+        (Some(_), Some(_)) => Err(wrong("both a preset and a configuration are given".to_owned())),
+        (None, None) | (Some(_), None) if name.is_some() => {
+            Err(wrong("a profile is named, but no configuration is given".to_owned()))
+        }
+        (None, None) => Ok(None),
+        (Some(preset), None) => {
+            preset::by_name(preset).map(Some).map_err(Failure::of(Status::Config))
+        }
+        (None, Some(config)) => {
+            let config: Config =
+                serde_yaml_ng::from_str(config).map_err(Failure::of(Status::Config))?;
+            let profiles =
+                config.profiles(&Registry::new()).map_err(Failure::of(Status::Config))?;
+            choose(profiles, name).map(Some)
+        }
+    }
+}
+
+fn choose(profiles: Vec<(String, Profile)>, name: Option<&str>) -> Result<Profile, Failure> {
+    let names: Vec<&str> = profiles.iter().map(|(name, _)| name.as_str()).collect();
+    let names = names.join("`, `");
+    let several = profiles.len() > 1;
+    let mut fitting = profiles.into_iter().filter(|(own, _)| name.is_none_or(|name| name == own));
+    match (fitting.next(), name) {
+        (Some(_), None) if several => {
+            let text = format!("name one of the configuration's profiles: `{names}`");
+            Err(Failure::new(Status::Config, text))
+        }
+        (Some((_, profile)), _) => Ok(profile),
+        (None, name) => {
+            let name = name.unwrap_or_default();
+            let text = format!("no profile is called `{name}`; the configuration has `{names}`");
+            Err(Failure::new(Status::Config, text))
+        }
+    }
+}

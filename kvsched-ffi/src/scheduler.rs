@@ -1,0 +1,212 @@
+use crate::boundary::boundary;
+use crate::handle::{self, Kind};
+use crate::hasher::Hasher;
+use crate::memory::{Out, Str, optional, text};
+use crate::profile::profile;
+use crate::status::{Error, Failure, Status};
+use kvsched::{EndpointId, Labels, Router};
+use std::num::NonZeroU32;
+use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Which endpoint serves a prompt.
+///
+/// Any number of threads may use one at a time, with any calls but `kvsched_scheduler_free`.
+/// Routing runs in parallel with routing; what changes the scheduler (an ingest, an endpoint that
+/// comes or goes) waits for the routing calls under way and holds up new ones while it lasts.
+#[derive(Debug)]
+pub struct Scheduler(());
+
+impl Kind for Scheduler {
+    const MAGIC: u64 = u64::from_le_bytes(*b"kvssche1");
+    type State = RwLock<Fleet>;
+}
+
+/// A router, and what the border adds to it.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    pub(crate) router: Router,
+    /// By endpoint id.
+    pub(crate) labels: Vec<Labels>,
+    /// Whether it learns from decisions, not from events.
+    pub(crate) learns: bool,
+    pub(crate) stats: Stats,
+}
+
+/// How a scheduler is made. All zero: llm-d's weights, and caches known from events.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Settings {
+    /// The name of another router's policy, such as "llm-d" or "dynamo"; NULL for none.
+    pub preset: Str,
+    /// An `EndpointPickerConfig`, in YAML or JSON; NULL for none. Not together with a preset.
+    pub config: Str,
+    /// Which of the configuration's profiles; NULL where it has only one.
+    pub profile: Str,
+    /// For engines that announce nothing: blocks of one endpoint's KV cache. What is cached is then
+    /// learned from the scheduler's own decisions, and events are passed over. 0: from events.
+    pub history_blocks: u32,
+    /// How long an unused block is then believed to stay; 0: an hour.
+    pub history_lease_ns: u64,
+}
+
+/// What a scheduler has seen since it was made.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Stats {
+    /// Endpoints it knows now.
+    pub endpoints: u64,
+    /// Messages applied.
+    pub batches: u64,
+    /// Replays asked for.
+    pub replays: u64,
+    /// Messages that were known already.
+    pub duplicates: u64,
+    /// Engine restarts.
+    pub restarts: u64,
+    /// Events of unknown types.
+    pub unknown_events: u64,
+    /// Blocks stored that their endpoint did not hold before.
+    pub stored: u64,
+    /// Blocks removed.
+    pub removed: u64,
+    /// Blocks that an endpoint holds and the index does not know.
+    pub refused: u64,
+}
+
+/// A scheduler for engines that name their blocks as `hasher` does. `settings` may be NULL. The
+/// handle in `out` is the caller's to free with `kvsched_scheduler_free`; the hasher may be freed
+/// before it.
+///
+/// Fails with `CONFIG` if the preset is unknown or the configuration wrong; the text names what
+/// was meant, perhaps. A content hasher needs `history_blocks`: no engine announces its names.
+///
+/// # Safety
+///
+/// `hasher` is a handle, `settings` NULL or readable with its texts, `out` and `error` (unless
+/// NULL) writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvsched_scheduler_new(
+    hasher: *const Hasher,
+    settings: *const Settings,
+    out: *mut *mut Scheduler,
+    error: *mut Error,
+) -> Status {
+    let body = || {
+        // SAFETY: the caller's promise.
+        let (naming, settings, out) = unsafe {
+            (
+                handle::borrow("hasher", hasher)?,
+                optional("settings", settings)?,
+                Out::new("out", out)?,
+            )
+        };
+        let mut builder = Router::builder(naming.hasher.clone());
+        let mut learns = false;
+        if let Some(settings) = settings {
+            // SAFETY: the caller's promise.
+            let (preset, config, name) = unsafe {
+                (
+                    text("preset", settings.preset)?,
+                    text("config", settings.config)?,
+                    text("profile", settings.profile)?,
+                )
+            };
+            if let Some(profile) = profile(preset, config, name)? {
+                builder = builder.profile(profile);
+            }
+            if let Some(blocks) = NonZeroU32::new(settings.history_blocks) {
+                let lease = match settings.history_lease_ns {
+                    0 => HOUR,
+                    ns => Duration::from_nanos(ns),
+                };
+                builder = builder.history(blocks, lease);
+                learns = true;
+            }
+        }
+        if !learns && !naming.announced {
+            let text = "no engine announces content hashes: set `history_blocks`, or take a \
+                hasher of the engine's";
+            return Err(Failure::new(Status::Config, text));
+        }
+        let router = builder.build().map_err(Failure::of(Status::Config))?;
+        let fleet = Fleet { router, labels: Vec::new(), learns, stats: Stats::default() };
+        handle::create(RwLock::new(fleet), out);
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { boundary(error, body) }
+}
+
+/// Frees a scheduler and sets `*scheduler` to NULL. NULL, or a pointer to NULL, is passed over.
+///
+/// # Safety
+///
+/// `*scheduler` is NULL or a handle that nobody uses any more.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvsched_scheduler_free(scheduler: *mut *mut Scheduler) -> Status {
+    // SAFETY: the caller's promise.
+    unsafe { boundary(std::ptr::null_mut(), || handle::free("scheduler", scheduler)) }
+}
+
+/// What the scheduler has seen so far.
+///
+/// # Safety
+///
+/// `scheduler` is a handle, `out` and `error` (unless NULL) are writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvsched_scheduler_stats(
+    scheduler: *const Scheduler,
+    out: *mut Stats,
+    error: *mut Error,
+) -> Status {
+    let body = || {
+        // SAFETY: the caller's promise.
+        let (fleet, out) = unsafe { (read(scheduler)?, Out::new("out", out)?) };
+        out.write(fleet.stats);
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { boundary(error, body) }
+}
+
+const BROKEN: &str = "an earlier call panicked while it changed the scheduler";
+
+/// The fleet, beside other readers.
+///
+/// # Safety
+///
+/// As [`handle::borrow`].
+pub(crate) unsafe fn read<'a>(
+    scheduler: *const Scheduler,
+) -> Result<RwLockReadGuard<'a, Fleet>, Failure> {
+    // SAFETY: the caller's promise.
+    let fleet = unsafe { handle::borrow("scheduler", scheduler) }?;
+    fleet.read().map_err(|_| Failure::new(Status::Broken, BROKEN))
+}
+
+/// The fleet, alone.
+///
+/// # Safety
+///
+/// As [`handle::borrow`].
+pub(crate) unsafe fn write<'a>(
+    scheduler: *const Scheduler,
+) -> Result<RwLockWriteGuard<'a, Fleet>, Failure> {
+    // SAFETY: the caller's promise.
+    let fleet = unsafe { handle::borrow("scheduler", scheduler) }?;
+    fleet.write().map_err(|_| Failure::new(Status::Broken, BROKEN))
+}
+
+/// The endpoint of a number that came from C.
+pub(crate) fn endpoint_id(endpoint: u32) -> Result<EndpointId, Failure> {
+    u16::try_from(endpoint).map(EndpointId).map_err(|_| unknown(endpoint))
+}
+
+/// Nobody has that number.
+pub(crate) fn unknown(endpoint: u32) -> Failure {
+    let text = format_args!("endpoint {endpoint} was never added, or has been removed").to_string();
+    Failure::new(Status::UnknownEndpoint, text)
+}
