@@ -75,10 +75,6 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
             captures.push(result);
         }
     }
-    if !args.json {
-        report::print_captures(&captures);
-    }
-
     let trace_file = args.trace.clone().unwrap_or_else(trace::mooncake_conversation);
     let mut requests = trace::read(&trace_file)?;
     requests.truncate(args.requests.map_or(usize::MAX, NonZeroUsize::get));
@@ -106,6 +102,7 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         time_unit: if trace_block == 16 { 1.0 } else { 1e-3 },
     };
     if !args.json {
+        report::print_captures(&captures);
         println!(
             "{} requests of {} through {} gateways over {} endpoints, each with {} blocks of {} tokens",
             requests.len(),

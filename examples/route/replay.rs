@@ -2,7 +2,7 @@
 //! every request the router says how many of its tokens the engine will serve from cache.
 
 use crate::report::{CaptureResult, Note, RequestRow};
-use kvsched::events::ReplayMessage;
+use kvsched::events::{ReplayMessage, vllm::Decoder};
 use kvsched::{
     Algorithm, BlockHasher, Extras, Lora, Prompt, PromptEmbeds, RouteScratch, Router, Scheme, Time,
     VllmVersion,
@@ -48,6 +48,7 @@ pub(crate) fn replay(capture: &Capture, scheme: Scheme) -> Result<CaptureResult,
     let mut scratch = RouteScratch::new(0);
     let mut messages = capture.messages.iter().peekable();
     let mut rows = Vec::new();
+    let mut decoder = Decoder::new();
     let mut reset = false;
 
     for (i, step) in capture.requests.iter().enumerate() {
@@ -71,6 +72,12 @@ pub(crate) fn replay(capture: &Capture, scheme: Scheme) -> Result<CaptureResult,
         reset &= request.is_concurrent();
         while let Some(message) = messages.next_if(|m| arrived(capture, &m.during, i)) {
             let sequence = message.sequence().unwrap_or_default();
+            // A stream outlives bytes it cannot read; a recording should not hold any.
+            let batch = decoder.decode(message.payload());
+            let fault = batch.as_ref().map_or_else(Some, |batch| batch.fault());
+            if let Some(fault) = fault {
+                return Err(format!("message {sequence}: {fault}").into());
+            }
             let heard = router.ingest(engine, sequence, message.payload(), Time(sequence))?;
             if heard.replay_from.is_some() {
                 // A recording cannot be asked again.

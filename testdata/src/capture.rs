@@ -157,17 +157,17 @@ pub struct Replay {
 /// sequence frame is not of eight bytes.
 pub fn read(path: &Path) -> Result<Vec<Capture>, DataError> {
     let file: File = read::json(path)?;
+    let content = |message| DataError::Content { path: path.to_owned(), message };
+    if file.captures.is_empty() {
+        return Err(content("no capture in the file".to_owned()));
+    }
     for capture in &file.captures {
         if let Some(i) = capture.messages.iter().position(|m| m.sequence().is_none()) {
-            return Err(DataError::Format {
-                path: path.to_owned(),
-                line: 1,
-                message: format!(
-                    "capture {}, message {i}: the sequence frame has {} bytes, not 8",
-                    capture.name,
-                    capture.messages[i].frames[1].0.len()
-                ),
-            });
+            return Err(content(format!(
+                "capture {}, message {i}: the sequence frame has {} bytes, not 8",
+                capture.name,
+                capture.messages[i].frames[1].0.len()
+            )));
         }
     }
     Ok(file.captures)

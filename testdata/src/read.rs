@@ -14,15 +14,41 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// The text is not of the format.
-    #[error("{}, line {line}: {message}", path.display())]
+    #[error("{}, line {line}, column {column}: {message}", path.display())]
     Format {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
+        /// The column, from 1; 0 for an empty line.
+        column: usize,
         /// What is wrong there.
         message: String,
     },
+    /// The text is of the format, but cannot mean anything.
+    #[error("{}: {message}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        message: String,
+    },
+}
+
+impl DataError {
+    /// What `error` says of the line `first` of `path` or, for text of several lines, of the line
+    /// that many further on.
+    pub(crate) fn format(path: &Path, first: usize, error: &serde_json::Error) -> Self {
+        // serde_json ends its messages with the place, counted from the text it was given.
+        let place = format!(" at line {} column {}", error.line(), error.column());
+        let message = error.to_string();
+        Self::Format {
+            path: path.to_owned(),
+            line: first - 1 + error.line().max(1),
+            column: error.column(),
+            message: message.strip_suffix(&place).unwrap_or(&message).to_owned(),
+        }
+    }
 }
 
 /// The kinds of vector file, told apart by the beginning of their name.
@@ -84,9 +110,5 @@ pub(crate) fn text(path: &Path) -> Result<String, DataError> {
 }
 
 pub(crate) fn json<T: DeserializeOwned>(path: &Path) -> Result<T, DataError> {
-    serde_json::from_str(&text(path)?).map_err(|e| DataError::Format {
-        path: path.to_owned(),
-        line: e.line(),
-        message: e.to_string(),
-    })
+    serde_json::from_str(&text(path)?).map_err(|e| DataError::format(path, 1, &e))
 }

@@ -40,19 +40,18 @@ pub fn block_tokens(requests: &[TraceRequest]) -> Option<u32> {
 /// If it cannot be read, holds no request, or a line is not a request (the error names the line).
 pub fn read(path: &Path) -> Result<Vec<TraceRequest>, DataError> {
     let text = read::text(path)?;
-    let format =
-        |line: usize, message: String| DataError::Format { path: path.to_owned(), line, message };
+    let content = |message| DataError::Content { path: path.to_owned(), message };
     let mut requests = Vec::new();
-    for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
+    for (line, text) in (1..).zip(text.lines()).filter(|(_, text)| !text.trim().is_empty()) {
         let request: TraceRequest =
-            serde_json::from_str(line).map_err(|e| format(i + 1, e.to_string()))?;
+            serde_json::from_str(text).map_err(|e| DataError::format(path, line, &e))?;
         if request.input_length == 0 || request.hash_ids.is_empty() {
-            return Err(format(i + 1, "a request without prompt or hash_ids".to_owned()));
+            return Err(content(format!("line {line}: a request without prompt or hash_ids")));
         }
         requests.push(request);
     }
     if requests.is_empty() {
-        return Err(format(1, "no request in the trace".to_owned()));
+        return Err(content("no request in the trace".to_owned()));
     }
     Ok(requests)
 }
