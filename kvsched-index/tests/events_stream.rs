@@ -383,7 +383,7 @@ fn captures() -> Vec<Capture> {
 fn compatible_replays_fill_the_gap() {
     let mut filled = 0;
     for capture in captures() {
-        let complete = capture.replays.iter().find(|r| r.start_seq == 3).expect("a replay from 3");
+        let Some(complete) = capture.replays.iter().find(|r| r.start_seq == 3) else { continue };
         for has_topic in [true, false] {
             let mut straight = Side::new();
             let mut gapped = Side::new();

@@ -173,18 +173,24 @@ impl EventStream {
     ) -> Heard {
         let mut heard = Heard::default();
         self.heard_at = Some(now);
-        if self.shows_restart(sequence, payload) {
+        let mut decoder = std::mem::take(&mut self.decoder);
+        let batch = decoder.decode(payload);
+        if self.shows_restart(sequence, payload, batch.as_ref().ok().map(Batch::timestamp)) {
             self.restart(index, now);
             self.heard_at = Some(now);
             heard.restarted = true;
         }
-        if sequence < self.next {
-            heard.duplicate = true;
-        } else if sequence == self.next && self.is_readable(payload) {
+        let is_next = sequence == self.next && is_whole(&batch);
+        if is_next {
             self.unhold(sequence);
-            self.apply(index, identity, payload, &mut heard);
+            self.apply_batch(index, identity, payload, batch, &mut heard);
+        } else {
+            drop(batch);
+        }
+        self.decoder = decoder;
+        if is_next {
             self.drain(index, identity, &mut heard);
-        } else if self.held.contains_key(&sequence) {
+        } else if sequence < self.next || self.held.contains_key(&sequence) {
             heard.duplicate = true;
         } else {
             self.held_bytes += payload.len();
@@ -278,10 +284,9 @@ impl EventStream {
 
     /// Whether a batch is of another engine than those before it: its number was used, by
     /// another batch or by one that is older.
-    fn shows_restart(&mut self, sequence: u64, payload: &[u8]) -> bool {
+    fn shows_restart(&mut self, sequence: u64, payload: &[u8], timestamp: Option<f64>) -> bool {
         // Of what cannot be read nothing can be told; the next batch will show it.
-        let Ok(batch) = self.decoder.decode(payload) else { return false };
-        let timestamp = batch.timestamp();
+        let Some(timestamp) = timestamp else { return false };
         let (newest, newest_timestamp) = self.newest.unwrap_or((sequence, timestamp));
         if sequence > newest {
             self.newest = Some((sequence, timestamp));
@@ -295,10 +300,6 @@ impl EventStream {
         }
     }
 
-    fn is_readable(&mut self, payload: &[u8]) -> bool {
-        self.decoder.decode(payload).is_ok_and(|batch| fault(&batch).is_none())
-    }
-
     /// Applies the batch `next`, as far as it can be read.
     fn apply(
         &mut self,
@@ -307,13 +308,26 @@ impl EventStream {
         payload: &[u8],
         heard: &mut Heard,
     ) {
+        let mut decoder = std::mem::take(&mut self.decoder);
+        self.apply_batch(index, identity, payload, decoder.decode(payload), heard);
+        self.decoder = decoder;
+    }
+
+    fn apply_batch(
+        &mut self,
+        index: &mut impl Holdings,
+        identity: &mut Identity<'_>,
+        payload: &[u8],
+        batch: Result<Batch<'_>, DecodeError>,
+        heard: &mut Heard,
+    ) {
         let sequence = self.next;
         self.next += 1;
         if self.applied.len() == REMEMBERED {
             self.applied.pop_front();
         }
         self.applied.push_back(fingerprint(payload));
-        let unreadable = match self.decoder.decode(payload) {
+        let unreadable = match batch {
             Ok(batch) => {
                 self.applier.count_copies(self.standing.is_none());
                 let applied = self.applier.apply(index, identity, batch.events());
@@ -326,7 +340,7 @@ impl EventStream {
                 if let Some(error) = applied.refusal {
                     self.standing.get_or_insert(TrustReason::Refused(error));
                 }
-                fault(&batch)
+                batch.fault().copied()
             }
             Err(error) => Some(error),
         };
@@ -337,13 +351,21 @@ impl EventStream {
 
     /// Applies what waited for what was just applied.
     fn drain(&mut self, index: &mut impl Holdings, identity: &mut Identity<'_>, heard: &mut Heard) {
-        while let Some(payload) = self.held.get(&self.next) {
-            // One that was held because it cannot be read is first asked for again.
-            if !self.decoder.decode(payload).is_ok_and(|b| fault(&b).is_none()) {
-                return;
+        while let Some(payload) = self.held.remove(&self.next) {
+            let mut decoder = std::mem::take(&mut self.decoder);
+            let batch = decoder.decode(&payload);
+            let is_whole = is_whole(&batch);
+            if is_whole {
+                self.held_bytes -= payload.len();
+                self.apply_batch(index, identity, &payload, batch, heard);
+            } else {
+                // One that cannot be read is first asked for again.
+                drop(batch);
+                self.held.insert(self.next, payload);
             }
-            if let Some(payload) = self.unhold(self.next) {
-                self.apply(index, identity, &payload, heard);
+            self.decoder = decoder;
+            if !is_whole {
+                return;
             }
         }
     }
@@ -432,9 +454,9 @@ impl EventStream {
     }
 }
 
-/// What is wrong with a batch, if anything.
-fn fault(batch: &Batch<'_>) -> Option<DecodeError> {
-    batch.fault().copied()
+/// Whether all of a message could be read.
+fn is_whole(batch: &Result<Batch<'_>, DecodeError>) -> bool {
+    batch.as_ref().is_ok_and(|batch| batch.fault().is_none())
 }
 
 /// A short name of a payload. Not for strangers: an engine has no reason to deceive us about
