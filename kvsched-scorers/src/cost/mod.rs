@@ -3,6 +3,11 @@
 //! Tiers, queues, adapters, eviction and the harm done to others are all seconds, so that they
 //! add instead of being weighed. The constants are the endpoint's [`Rates`]: derived from
 //! its hardware ([`Hardware`]) and fitted to what it did ([`Fit`]), so that a mixed fleet works.
+//!
+//! It is not the best policy for everything. Where caches are nearly full and prefixes are many,
+//! a greedy sum gives up affinity too soon: in the simulated 2025 benchmark of llm-d (8 pods, 150
+//! customers, five stages up to 60 requests a second, one seed) the mean time to the first token
+//! was 1.0 s at a hit rate of 0.91, that of the preset `llm-d-affinity` 0.27 s at 0.96.
 
 mod fit;
 mod hardware;
