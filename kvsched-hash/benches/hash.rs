@@ -4,7 +4,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use kvsched_core::{Extras, MultimodalSpan, Prompt, Rng};
-use kvsched_hash::{Algorithm, BlockHasher, Scheme, VllmVersion};
+use kvsched_hash::{Algorithm, BlockHasher, PrefixMemo, Scheme, VllmVersion};
 use std::hint::black_box;
 
 const TOKENS: usize = 7_200;
@@ -116,11 +116,36 @@ fn extras(c: &mut Criterion) {
     group.finish();
 }
 
+/// A system prompt of 6,000 tokens that the memo knows, and 1,200 tokens that it does not.
+fn memo(c: &mut Criterion) {
+    let mut group = c.benchmark_group("6,000 known + 1,200 new");
+    let shared = tokens(1, 6_000);
+    for algorithm in [Algorithm::Sha256, Algorithm::Sha256Cbor] {
+        let hasher = vllm(algorithm);
+        let mut out = Vec::new();
+        let mut prompt = shared.clone();
+        prompt.extend(tokens(2, 1_200));
+        group.bench_function(BenchmarkId::new("without memo", algorithm), |b| {
+            b.iter(|| hasher.hash_into(black_box(&Prompt::new(&prompt)), &mut out));
+        });
+        let mut memo = PrefixMemo::new(hasher, 16 << 20).expect("room for a run");
+        let mut turn = 0;
+        group.bench_function(BenchmarkId::new("memo", algorithm), |b| {
+            b.iter(|| {
+                turn += 1;
+                prompt[6_000] = turn % 150_000;
+                memo.hash_into(black_box(&Prompt::new(&prompt)), &mut out)
+            });
+        });
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default()
         .warm_up_time(std::time::Duration::from_millis(300))
         .measurement_time(std::time::Duration::from_secs(1));
-    targets = schemes, bare_compressions, extras
+    targets = schemes, bare_compressions, memo, extras
 }
 criterion_main!(benches);

@@ -1,7 +1,7 @@
 //! Bytes that other programs made (`tests/data/README.md`).
 
-use kvsched_core::{Extras, MultimodalSpan, Prompt};
-use kvsched_hash::{BlockHasher, HashError, LlmdAlgorithm, Scheme};
+use kvsched_core::{Extras, Lora, MultimodalSpan, Prompt};
+use kvsched_hash::{BlockHasher, HashError, LlmdAlgorithm, Scheme, VllmVersion};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -30,6 +30,58 @@ struct SglangCase {
     tokens: Vec<u32>,
     digests: Vec<String>,
     announced: Vec<i64>,
+}
+
+/// A few of `block_hashes.json`, here as numbers for platforms that cannot read it.
+#[test]
+fn vllm_hashes_are_compatible() {
+    let hash = |algorithm: &str, block_size, prompt: &Prompt<'_>| {
+        let scheme =
+            Scheme::vllm(VllmVersion::LATEST, algorithm.parse().unwrap(), Some("0")).unwrap();
+        let hasher = BlockHasher::builder(scheme).block_size(block_size).build().unwrap();
+        let mut out = Vec::new();
+        hasher.hash_into(prompt, &mut out).unwrap();
+        out.into_iter().map(|h| h.0).collect::<Vec<u64>>()
+    };
+    let tiny = Prompt::new(&[24, 16777215, 0, 65535, 128, 255]);
+    assert_eq!(
+        hash("sha256", 2, &tiny),
+        [11168133743849295221, 8407864160111579765, 10425112008678671766]
+    );
+    assert_eq!(
+        hash("sha256_cbor", 2, &tiny),
+        [15115687996337930589, 13006987309163364156, 7533912286708262747]
+    );
+    let items = [
+        MultimodalSpan { identifier: "img-1", offset: 0, length: 4 },
+        MultimodalSpan { identifier: "img-2", offset: 9, length: 70 },
+    ];
+    let lora = Lora { name: "sql-adapter", path: "/models/lora/sql-adapter", int_id: 1 };
+    let extras =
+        Extras { lora: Some(lora), multimodal: &items, cache_salt: Some("s1"), embeds: None };
+    let keyed = Prompt { tokens: &[0, 1, 2, 3, 4, 5], extras };
+    assert_eq!(
+        hash("xxhash", 1, &keyed),
+        [
+            1536547976631468684,
+            12261748692670319966,
+            10019915991164148431,
+            1395479331238205725,
+            9792954971321208588,
+            16355094391875184082
+        ]
+    );
+    assert_eq!(
+        hash("sha256_cbor", 1, &keyed),
+        [
+            12140574987390300422,
+            9786561645992057122,
+            14922309532566982030,
+            8113199870782385612,
+            18160867471120673813,
+            6560012252127752478
+        ]
+    );
 }
 
 #[test]

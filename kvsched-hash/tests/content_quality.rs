@@ -24,7 +24,8 @@ fn the_digests_of_this_edition_are_frozen() {
     let image = [MultimodalSpan { identifier: "img-1", offset: 20, length: 30 }];
     let lora = Some(Lora { name: "adapter", path: "", int_id: 0 });
     let all = Extras { lora, multimodal: &image, cache_salt: Some("salt"), embeds: None };
-    let table: [(&str, &[u8], usize, &[u32], Extras<'_>, u64); 8] = [
+    type Row<'a> = (&'a str, &'a [u8], usize, &'a [u32], Extras<'a>, u64);
+    let table: [Row<'_>; 8] = [
         ("", b"", 16, &counting, Extras::NONE, FROZEN[0]),
         ("model", b"secret", 16, &counting, Extras::NONE, FROZEN[1]),
         ("model", b"secret", 16, &edges, Extras::NONE, FROZEN[2]),
@@ -118,8 +119,10 @@ fn avalanche() {
     }
 }
 
+type Family = (&'static str, fn(u64) -> [u32; 16]);
+
 /// Families of blocks that differ little, as prompts do. Block `i` of each.
-const FAMILIES: [(&str, fn(u64) -> [u32; 16]); 8] = [
+const FAMILIES: [Family; 8] = [
     ("counting in the last token", |i| at(15, i)),
     ("counting in the first token", |i| at(0, i)),
     ("two tokens", |i| two(0, 1, i)),

@@ -110,9 +110,8 @@ fn captures() -> Vec<capture::Capture> {
 #[test]
 fn the_scheme_of_every_captured_engine_is_found_from_its_events_alone() {
     for run in captures() {
-        let mut detector =
-            SchemeDetector::new(Scheme::candidates(&[None, Some("0"), Some("1"), Some("42")]))
-                .sample_one_in(1);
+        let seeds = [None, Some("another"), run.settings.seed.as_deref()];
+        let mut detector = SchemeDetector::new(Scheme::candidates(&seeds)).sample_one_in(1);
         let (mut verified, mut plain, mut keyed) = (0, 0, false);
         for event in run.messages.iter().flat_map(|m| stored_events(m.payload())) {
             keyed |= event.lora_name.is_none()
@@ -137,7 +136,9 @@ fn the_scheme_of_every_captured_engine_is_found_from_its_events_alone() {
         };
         // Versions that hash alike stay in play; the engine's own is always among them.
         let found = std::iter::once(hasher.scheme()).chain(detector.alternatives());
-        let found: Vec<String> = found.map(ToString::to_string).collect();
+        let mut found: Vec<String> = found.map(ToString::to_string).collect();
+        // Where the seed is unset it was a candidate twice.
+        found.dedup();
         assert!(found.contains(&scheme("0.32.0").to_string()), "run {}: {found:?}", run.name);
         assert!(found.iter().all(|f| f.contains(&format!(" {},", run.settings.algo))), "{found:?}");
         // Keys are hashed otherwise before 0.31, which rules those versions out.
