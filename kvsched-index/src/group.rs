@@ -149,7 +149,7 @@ mod tests {
         let ratio = g.ratio as usize;
         let (p_blocks, block) = (p / ratio, g.block_size as usize);
         let has = |b: usize| held[(b + 1) * ratio - 1];
-        p % ratio == 0
+        p.is_multiple_of(ratio)
             && match g.rule {
                 GroupRule::Full => (0..p_blocks).all(has),
                 GroupRule::SlidingWindow { tokens } => {

@@ -269,7 +269,8 @@ impl EventStream {
     }
 
     /// The index holds what the endpoint held after all batches before `sequence`: it was
-    /// restored from a snapshot.
+    /// restored from a snapshot. What the last of them stored counts as stored long ago: a second
+    /// copy of it in the next batch is taken as the first said again.
     pub fn resume(&mut self, sequence: u64, now: Time) {
         self.next = sequence;
         self.newest = None;
