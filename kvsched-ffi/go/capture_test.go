@@ -97,16 +97,25 @@ func TestRecordedEnginesArePredictedExactly(t *testing.T) {
 			}
 			for i := range recorded.Captures {
 				c := &recorded.Captures[i]
-				t.Run(filepath.Base(file)+"/"+c.Name, func(t *testing.T) { predict(t, c) })
+				words := strings.Fields(c.VLLMDist)
+				engine := kvsched.VLLM{
+					Version: words[len(words)-1], Algorithm: c.Settings.Algo,
+					Seed: c.Settings.Seed, BlockSize: c.Settings.Block,
+				}
+				name := filepath.Base(file) + "/" + c.Name
+				t.Run(name+"/engine", func(t *testing.T) {
+					predict(t, c, must[*kvsched.Hasher](t)(kvsched.NewVLLMHasher(engine)))
+				})
+				t.Run(name+"/content", func(t *testing.T) {
+					secret := []byte("sixteen or more random bytes")
+					predict(t, c, must[*kvsched.Hasher](t)(kvsched.NewContentHasher("m", secret, engine.BlockSize)))
+				})
 			}
 		}
 	}
 }
 
-func predict(t *testing.T, c *capture) {
-	words := strings.Fields(c.VLLMDist)
-	engine := kvsched.VLLM{Version: words[len(words)-1], Algorithm: c.Settings.Algo, Seed: c.Settings.Seed, BlockSize: c.Settings.Block}
-	h := must[*kvsched.Hasher](t)(kvsched.NewVLLMHasher(engine))
+func predict(t *testing.T, c *capture, h *kvsched.Hasher) {
 	defer h.Close()
 	s := must[*kvsched.Scheduler](t)(kvsched.NewScheduler(h, kvsched.Options{}))
 	defer s.Close()

@@ -37,8 +37,9 @@ func NewVLLMHasher(engine VLLM) (*Hasher, error) {
 	return wrapHasher(handle, err)
 }
 
-// NewContentHasher is a hasher of kvsched's own scheme, for schedulers with a history and for keys
-// of one's own. Secret is 16 or more random bytes that replicas share and tenants do not know.
+// NewContentHasher is a hasher of kvsched's own scheme, for engines whose hashes cannot be computed or
+// need not be: blocks are named by the tokens that events carry. Secret is 16 or more random bytes that
+// replicas share and tenants do not know.
 func NewContentHasher(model string, secret []byte, blockSize int) (*Hasher, error) {
 	handle, err := newContentHasher(model, secret, blockSize)
 	return wrapHasher(handle, err)

@@ -235,8 +235,8 @@ func (o owned) release() {
 	freeScheduler(o.handle)
 }
 
-// NewScheduler is a scheduler for engines that name their blocks as hasher does, which may be closed
-// before it. Close frees it.
+// NewScheduler is a scheduler whose endpoints' blocks go by the names that hasher gives. The hasher may
+// be closed before it. Close frees it.
 func NewScheduler(hasher *Hasher, options Options) (*Scheduler, error) {
 	hasher.mu.RLock()
 	defer hasher.mu.RUnlock()

@@ -444,8 +444,9 @@ kvsched_status kvsched_hasher_new_vllm(struct kvsched_str version,
                                        struct kvsched_hasher **out,
                                        struct kvsched_error *error);
 
-// A hasher of kvsched's own content scheme: for keys of the caller's and for schedulers with a
-// history, several times faster than an engine's hashes. `secret` are bytes that tenants do not know, 16 or more of them; all
+// A hasher of kvsched's own content scheme, for engines whose hashes cannot be computed or need not
+// be: a scheduler names their blocks by the tokens that their events carry. Several times faster
+// than an engine's hashes. `secret` are bytes that tenants do not know, 16 or more of them; all
 // replicas that exchange hashes share them.
 //
 // Fails with `SCHEME` for a name or secret of more than 4096 bytes, `INVALID_ARGUMENT` for a
@@ -657,12 +658,12 @@ kvsched_status kvsched_explain(const struct kvsched_scheduler *scheduler,
                                size_t *len,
                                struct kvsched_error *error);
 
-// A scheduler for engines that name their blocks as `hasher` does. `settings` may be NULL. The
+// A scheduler whose endpoints' blocks go by the names that `hasher` gives. `settings` may be NULL. The
 // handle in `out` is the caller's to free with `kvsched_scheduler_free`; the hasher may be freed
 // before it.
 //
 // Fails with `CONFIG` if the preset is unknown or the configuration wrong; the text names what
-// was meant, perhaps. A content hasher needs `history_blocks`: no engine announces its names.
+// was meant, perhaps.
 //
 // # Safety
 //

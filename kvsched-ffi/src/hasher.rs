@@ -11,15 +11,7 @@ pub struct Hasher(());
 
 impl Kind for Hasher {
     const MAGIC: u64 = u64::from_le_bytes(*b"kvshash1");
-    type State = Naming;
-}
-
-/// How blocks are named, and whose names these are.
-#[derive(Debug)]
-pub(crate) struct Naming {
-    pub(crate) hasher: BlockHasher,
-    /// Whether an engine announces the same names.
-    pub(crate) announced: bool,
+    type State = BlockHasher;
 }
 
 /// A hasher that reproduces vLLM's own block hashes.
@@ -56,14 +48,15 @@ pub unsafe extern "C" fn kvsched_hasher_new_vllm(
         let version: VllmVersion = version.parse().map_err(Failure::of(Status::Scheme))?;
         let algorithm: Algorithm = algorithm.parse().map_err(Failure::of(Status::Scheme))?;
         let scheme = Scheme::vllm(version, algorithm, seed).map_err(Failure::of(Status::Scheme))?;
-        build(scheme, block_size, true, out)
+        build(scheme, block_size, out)
     };
     // SAFETY: the caller's promise.
     unsafe { boundary(error, body) }
 }
 
-/// A hasher of kvsched's own content scheme: for keys of the caller's and for schedulers with a
-/// history, several times faster than an engine's hashes. `secret` are bytes that tenants do not know, 16 or more of them; all
+/// A hasher of kvsched's own content scheme, for engines whose hashes cannot be computed or need not
+/// be: a scheduler names their blocks by the tokens that their events carry. Several times faster
+/// than an engine's hashes. `secret` are bytes that tenants do not know, 16 or more of them; all
 /// replicas that exchange hashes share them.
 ///
 /// Fails with `SCHEME` for a name or secret of more than 4096 bytes, `INVALID_ARGUMENT` for a
@@ -92,21 +85,15 @@ pub unsafe extern "C" fn kvsched_hasher_new_content(
             )
         };
         let scheme = Scheme::content(model, secret).map_err(Failure::of(Status::Scheme))?;
-        build(scheme, block_size, false, out)
+        build(scheme, block_size, out)
     };
     // SAFETY: the caller's promise.
     unsafe { boundary(error, body) }
 }
 
-fn build(
-    scheme: Scheme,
-    block_size: usize,
-    announced: bool,
-    out: Out<*mut Hasher>,
-) -> Result<(), Failure> {
+fn build(scheme: Scheme, block_size: usize, out: Out<*mut Hasher>) -> Result<(), Failure> {
     let hasher = BlockHasher::builder(scheme).block_size(block_size).build();
-    let hasher = hasher.map_err(Failure::of(Status::InvalidArgument))?;
-    handle::create(Naming { hasher, announced }, out);
+    handle::create(hasher.map_err(Failure::of(Status::InvalidArgument))?, out);
     Ok(())
 }
 
@@ -133,7 +120,7 @@ pub unsafe extern "C" fn kvsched_hasher_hash(
 ) -> Status {
     let body = || {
         // SAFETY: the caller's promise.
-        let (naming, tokens, hashes, len) = unsafe {
+        let (hasher, tokens, hashes, len) = unsafe {
             (
                 handle::borrow("hasher", hasher)?,
                 slice("tokens", tokens, tokens_len)?,
@@ -145,7 +132,7 @@ pub unsafe extern "C" fn kvsched_hasher_hash(
         // SAFETY: the caller's promise.
         unsafe {
             with_prompt(tokens, extras, |prompt| {
-                naming.hasher.hash_into(prompt, &mut found).map_err(Failure::of(Status::Prompt))
+                hasher.hash_into(prompt, &mut found).map_err(Failure::of(Status::Prompt))
             })
         }?;
         hand_over("hashes", found.iter().map(|hash| hash.0), hashes, len)

@@ -76,12 +76,12 @@ pub struct Stats {
     pub refused: u64,
 }
 
-/// A scheduler for engines that name their blocks as `hasher` does. `settings` may be NULL. The
+/// A scheduler whose endpoints' blocks go by the names that `hasher` gives. `settings` may be NULL. The
 /// handle in `out` is the caller's to free with `kvsched_scheduler_free`; the hasher may be freed
 /// before it.
 ///
 /// Fails with `CONFIG` if the preset is unknown or the configuration wrong; the text names what
-/// was meant, perhaps. A content hasher needs `history_blocks`: no engine announces its names.
+/// was meant, perhaps.
 ///
 /// # Safety
 ///
@@ -96,14 +96,14 @@ pub unsafe extern "C" fn kvsched_scheduler_new(
 ) -> Status {
     let body = || {
         // SAFETY: the caller's promise.
-        let (naming, settings, out) = unsafe {
+        let (hasher, settings, out) = unsafe {
             (
                 handle::borrow("hasher", hasher)?,
                 optional("settings", settings)?,
                 Out::new("out", out)?,
             )
         };
-        let mut builder = Router::builder(naming.hasher.clone());
+        let mut builder = Router::builder(hasher.clone());
         let mut learns = false;
         if let Some(settings) = settings {
             // SAFETY: the caller's promise.
@@ -125,11 +125,6 @@ pub unsafe extern "C" fn kvsched_scheduler_new(
                 builder = builder.history(blocks, lease);
                 learns = true;
             }
-        }
-        if !learns && !naming.announced {
-            let text = "no engine announces content hashes: set `history_blocks`, or take a \
-                hasher of the engine's";
-            return Err(Failure::new(Status::Config, text));
         }
         let router = builder.build().map_err(Failure::of(Status::Config))?;
         let fleet = Fleet { router, labels: Vec::new(), learns, stats: Stats::default() };
