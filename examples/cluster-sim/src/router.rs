@@ -5,7 +5,7 @@
 //! in-flight ledger. The engines' block hashes are looked up as they are: the simulated
 //! gateway computes the simulated engine's own hash, as kvsched-hash computes a real engine's.
 
-use crate::engine::{Metrics, prefix_hashes};
+use crate::engine::{EngineSpec, Metrics, prefix_hashes};
 use crate::policy::{Knowledge, Policy};
 use kvsched_core::{
     BlockHash, EndpointId, Load, PrefixMatches, Request, RouteError, Time, TokenId,
@@ -83,29 +83,25 @@ pub struct Router {
 }
 
 impl Router {
-    /// A router for endpoints with these KV capacities, in tokens, and blocks of `block_size`
-    /// tokens.
+    /// A router for these engines, which have one block size. It is told what an operator knows
+    /// of them: KV capacity, and how fast they are.
     ///
     /// # Errors
     ///
     /// An unknown policy.
-    pub fn new(
-        policy: &Policy,
-        kv_tokens: &[u64],
-        block_size: u32,
-        seed: u64,
-    ) -> Result<Self, RouterError> {
+    pub fn new(policy: &Policy, engines: &[EngineSpec], seed: u64) -> Result<Self, RouterError> {
+        let block_size = engines.first().map_or(16, |e| e.block_size);
         let (block_size, history) = match policy.knowledge {
             Knowledge::Events => {
-                let most = kv_tokens.iter().max().copied().unwrap_or(0) / u64::from(block_size);
-                (block_size, RoutingHistory::new(most as u32, SPECULATION))
+                let most = engines.iter().map(|e| e.kv_blocks).max().unwrap_or(0);
+                (block_size, RoutingHistory::new(most, SPECULATION))
             }
             Knowledge::History { block_tokens, capacity, .. } => {
                 (block_tokens, RoutingHistory::new(capacity, FOREVER))
             }
         };
-        let load = |&kv_capacity_tokens| Load { kv_capacity_tokens, ..Load::default() };
-        let candidates: Vec<_> = (0..kv_tokens.len() as u16).map(EndpointId).collect();
+        let load = |e: &EngineSpec| Load { kv_capacity_tokens: e.kv_tokens(), ..Load::default() };
+        let candidates: Vec<_> = (0..engines.len() as u16).map(EndpointId).collect();
         Ok(Self {
             profile: policy.profile()?,
             knowledge: policy.knowledge,
@@ -116,9 +112,9 @@ impl Router {
             appliers: candidates.iter().map(|&e| Applier::new(e)).collect(),
             ledger: InFlight::new(FOREVER),
             tickets: Vec::new(),
-            polled: kv_tokens.iter().map(load).collect(),
+            polled: engines.iter().map(load).collect(),
             loads: Vec::new(),
-            rates: Vec::new(),
+            rates: engines.iter().map(rates).collect(),
             history,
             candidates,
             matches: PrefixMatches::new(),
@@ -239,6 +235,11 @@ impl Router {
                 let applier = &mut self.appliers[endpoint as usize];
                 let identity = &mut Identity::Engine;
                 let applied = applier.apply(&mut self.index, identity, batch.events());
+                // What the endpoint keeps, as its events add up.
+                let resident = &mut self.polled[endpoint as usize].resident_tokens;
+                *resident += applied.stored as u64 * u64::from(self.block_size);
+                *resident =
+                    resident.saturating_sub(applied.removed as u64 * u64::from(self.block_size));
                 batch.lost_events() as u64 + u64::from(applied.is_incomplete())
             }
             Err(_) => 1,
@@ -260,5 +261,19 @@ impl Router {
         if let Some(ticket) = self.tickets.get_mut(job as usize).and_then(Option::take) {
             self.ledger.finish(ticket, output_tokens, now);
         }
+    }
+}
+
+/// The engine's speed in the library's words.
+fn rates(engine: &EngineSpec) -> Rates {
+    let step = engine.step_time;
+    Rates {
+        prefill: step.base + 0.1,
+        prefill_per_token: step.per_prefill_token,
+        prefill_per_token_pair: step.per_prefill_token_and_context_token,
+        step: step.base,
+        step_per_sequence: step.per_sequence,
+        step_per_kv_token: step.per_context_token,
+        ..Rates::default()
     }
 }

@@ -53,9 +53,7 @@ pub fn run_one(
     slo: Slo,
     seed: u64,
 ) -> std::result::Result<Result, RouterError> {
-    let kv: Vec<u64> = spec.engines.iter().map(|e| e.kv_tokens()).collect();
-    let block_size = spec.engines.first().map_or(16, |e| e.block_size);
-    let mut router = Router::new(policy, &kv, block_size, seed)?;
+    let mut router = Router::new(policy, &spec.engines, seed)?;
     let start = std::time::Instant::now();
     let run = simulate(spec, workload, &mut router, seed);
     let wall = start.elapsed().as_secs_f64();

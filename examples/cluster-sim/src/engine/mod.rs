@@ -321,21 +321,21 @@ impl Engine {
             && self.running.len() + self.loading.len() < self.spec.max_running as usize
         {
             let Some(s) = self.waiting.pop_front() else { return };
-            if let Err(s) = self.admit(s, budget, work, now_ns) {
+            if let Some(s) = self.admit(s, budget, work, now_ns) {
                 self.waiting.push_front(s);
                 return;
             }
         }
     }
 
-    /// Admits one sequence, or gives it back if there is no room for it.
+    /// Admits one sequence; gives it back if there is no room for it.
     fn admit(
         &mut self,
         mut s: Sequence,
         budget: &mut u32,
         work: &mut StepWork,
         now_ns: u64,
-    ) -> Result<(), Sequence> {
+    ) -> Option<Sequence> {
         let block_size = self.spec.block_size;
         let reusable = reusable_blocks(s.len(), block_size);
         s.hash_to(reusable, block_size as usize);
@@ -351,7 +351,7 @@ impl Engine {
         let wanted = (there + new).div_ceil(block_size) as usize;
         let revived = hits.iter().filter(|&&b| self.pool.is_free(b)).count();
         if wanted.saturating_sub(hits.len()) + revived > self.pool.free() as usize {
-            return Err(s);
+            return Some(s);
         }
         hits.iter().for_each(|&b| self.pool.reference(b));
         s.named = hits.len();
@@ -366,13 +366,13 @@ impl Engine {
             let tiers_done = self.start_loads(&s, &loads, now_ns);
             let arrived = s.transfer_ns.take().map_or(tiers_done, |t| now_ns + t);
             self.loading.push((arrived, s));
-            return Ok(());
+            return None;
         }
         schedule(&mut s, new, work);
         name_blocks(&mut s, &mut self.pool, &mut self.log, block_size);
         *budget -= new;
         self.running.push(s);
-        Ok(())
+        None
     }
 
     /// For each block after the `hits` on the device, the fastest tier that holds it, up to the

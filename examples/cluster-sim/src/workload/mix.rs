@@ -19,7 +19,7 @@ pub const NAMES: [(&str, &str); 8] = [
 
 /// The workload called `name`, drawn from `seed`.
 pub fn by_name(name: &str, seed: u64) -> Option<Workload> {
-    let mut rng = Rng::new(seed ^ 0x0771_c5);
+    let mut rng = Rng::new(seed ^ 0x0007_71c5);
     let stages = vec![(20.0, 38.0), (30.0, 25.0), (8.0, 60.0)];
     let ladder = Ladder { stages, client_limit: None, ..Ladder::default() };
     Some(match name {

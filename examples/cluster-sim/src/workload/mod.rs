@@ -17,8 +17,8 @@ const VOCABULARY: u64 = 151_669;
 pub fn token(seed: u64, i: u32) -> TokenId {
     let z = (seed ^ u64::from(i).wrapping_mul(0x9e37_79b9_7f4a_7c15))
         .wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ z >> 29).wrapping_mul(0x94d0_49bb_1331_11eb) >> 32;
-    (z * VOCABULARY >> 32) as TokenId
+    let z = (z ^ (z >> 29)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 32;
+    ((z * VOCABULARY) >> 32) as TokenId
 }
 
 /// The name of a text, from what it is and its number.
