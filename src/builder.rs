@@ -1,7 +1,9 @@
 use crate::Router;
+use crate::members::Members;
 use crate::router::Picture;
 use kvsched_hash::BlockHasher;
-use kvsched_index::{Index, IndexBuildError, Registry, RoutingHistory};
+use kvsched_index::events::StreamSettings;
+use kvsched_index::{IndexBuildError, IndexBuilder, RoutingHistory};
 use kvsched_scorers::{Profile, ProfileError, picker, scorer};
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -13,6 +15,8 @@ pub struct RouterBuilder {
     hasher: BlockHasher,
     profile: Option<Profile>,
     history: Option<(NonZeroU32, Duration)>,
+    index: IndexBuilder,
+    streams: StreamSettings,
 }
 
 /// Why a router could not be built.
@@ -28,8 +32,14 @@ pub enum BuildRouterError {
 }
 
 impl RouterBuilder {
-    pub(crate) const fn new(hasher: BlockHasher) -> Self {
-        Self { hasher, profile: None, history: None }
+    pub(crate) fn new(hasher: BlockHasher) -> Self {
+        Self {
+            hasher,
+            profile: None,
+            history: None,
+            index: IndexBuilder::default(),
+            streams: StreamSettings::default(),
+        }
     }
 
     /// How endpoints are filtered, rated and picked. Default: llm-d's
@@ -48,8 +58,21 @@ impl RouterBuilder {
     /// approximate path, for engines that announce nothing. `blocks` is the size of one
     /// endpoint's KV cache in the engine's own blocks, `lease` how long an unused block is
     /// believed to stay.
-    pub const fn history(mut self, blocks: NonZeroU32, lease: Duration) -> Self {
+    pub fn history(mut self, blocks: NonZeroU32, lease: Duration) -> Self {
         self.history = Some((blocks, lease));
+        self
+    }
+
+    /// Most bytes the index may take, at least 65,536. Default: no limit; about 24 bytes a distinct
+    /// block. See [`IndexBuilder::byte_budget`] for what happens at the limit.
+    pub fn byte_budget(mut self, bytes: usize) -> Self {
+        self.index = self.index.byte_budget(bytes);
+        self
+    }
+
+    /// Bounds of the endpoints' event streams: bytes that wait for a replay, and patience.
+    pub const fn streams(mut self, settings: StreamSettings) -> Self {
+        self.streams = settings;
         self
     }
 
@@ -61,10 +84,12 @@ impl RouterBuilder {
     pub fn build(self) -> Result<Router, BuildRouterError> {
         let block_size = self.hasher.block_size() as u32;
         let picture = match self.history {
-            Some((blocks, lease)) => Picture::History(RoutingHistory::new(blocks.get(), lease)),
+            Some((blocks, lease)) => {
+                Picture::History(RoutingHistory::new(blocks.get(), lease).into())
+            }
             None => Picture::Events {
-                index: Index::builder().block_size(block_size).build()?,
-                streams: Vec::new(),
+                index: self.index.block_size(block_size).build_shared()?,
+                settings: self.streams,
             },
         };
         let profile = match self.profile {
@@ -76,6 +101,6 @@ impl RouterBuilder {
                 .picker(Box::new(picker::MaxScore))
                 .build()?,
         };
-        Ok(Router { hasher: self.hasher, picture, registry: Registry::new(), profile })
+        Ok(Router { hasher: self.hasher, picture, members: Members::default(), profile })
     }
 }

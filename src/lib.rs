@@ -11,18 +11,21 @@
 mod builder;
 mod error;
 mod ingest;
+mod input;
+mod members;
 mod router;
 mod scratch;
 
 pub use builder::{BuildRouterError, RouterBuilder};
 pub use error::{IngestError, RouterError};
+pub use input::RouteInput;
 pub use kvsched_core::*;
 pub use kvsched_hash as hash;
 pub use kvsched_hash::{Algorithm, BlockHasher, HashError, Scheme, SchemeError, VllmVersion};
 pub use kvsched_index as index;
 pub use kvsched_index::{
-    Applied, Endpoint, EndpointSpec, Holder, Index, Registry, RegistryError, Role, events,
+    Applied, Endpoint, EndpointSpec, Holder, Index, RegistryError, Role, SharedIndex, events,
 };
 pub use kvsched_scorers::{Profile, Receipt, filter, picker, scorer};
-pub use router::{RouteInput, Router};
+pub use router::Router;
 pub use scratch::RouteScratch;

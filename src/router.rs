@@ -1,77 +1,45 @@
 use crate::ingest::with_identity;
-use crate::{IngestError, RouteScratch, RouterBuilder, RouterError};
-use kvsched_core::{Decision, EndpointId, Labels, Load, Prompt, Request, Time};
+use crate::members::Members;
+use crate::{IngestError, RouteInput, RouteScratch, RouterBuilder, RouterError};
+use kvsched_core::{Decision, EndpointId, Prompt, Request, Time};
 use kvsched_hash::{BlockHasher, HashError};
 use kvsched_index::events::{EventStream, Heard, ReplayMessage, StreamSettings, TrustReport};
-use kvsched_index::{
-    Endpoint, EndpointSpec, Identity, Index, Registry, RegistryError, RoutingHistory,
-};
+use kvsched_index::{Endpoint, EndpointSpec, Identity, RegistryError, RoutingHistory, SharedIndex};
 use kvsched_scorers::{DecideInput, Profile, Receipt};
-
-/// A request to be routed: its prompt, who may serve it, and what they are doing.
-#[derive(Clone, Copy, Debug)]
-pub struct RouteInput<'a> {
-    /// The prompt.
-    pub prompt: Prompt<'a>,
-    /// What else is known of the request. The router fills in the prompt's length and the
-    /// block size.
-    pub request: Request<'a>,
-    /// Who may serve it.
-    pub candidates: &'a [EndpointId],
-    /// What they are doing, row `i` for candidate `i`. May be empty where the profile reads no
-    /// loads.
-    pub loads: &'a [Load],
-    /// What the endpoints are labelled, by endpoint id; may be shorter than there are ids.
-    pub labels: &'a [Labels],
-    /// Now, on the caller's clock.
-    pub now: Time,
-}
-
-impl<'a> RouteInput<'a> {
-    /// `prompt` for one of `candidates`, with nothing else known.
-    #[must_use]
-    pub fn new(prompt: Prompt<'a>, candidates: &'a [EndpointId]) -> Self {
-        Self {
-            prompt,
-            request: Request::default(),
-            candidates,
-            loads: &[],
-            labels: &[],
-            now: Time(0),
-        }
-    }
-}
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Where a router's picture of the caches comes from.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "there is one per router")]
 pub(crate) enum Picture {
     /// From what the engines announce: exact.
-    Events { index: Index, streams: Vec<EventStream> },
+    Events { index: SharedIndex, settings: StreamSettings },
     /// From its own decisions: what it sent somewhere is probably cached there.
-    History(RoutingHistory),
+    History(Mutex<RoutingHistory>),
 }
 
 /// Decides which endpoint serves a prompt, from what their engines announce.
 ///
 /// The wiring of the other crates: events go through the decoder into the index, prompts
 /// through the hasher to the index, matches and loads through the profile to a decision. All
-/// state is in this value; all buffers of a request are in the caller's [`RouteScratch`].
-/// Routing takes `&self`, so any number of threads can route at once; what changes the picture
-/// takes `&mut self`.
+/// buffers of a request are in the caller's [`RouteScratch`].
+///
+/// Any number of threads can call anything at the same time. Routing takes no lock and waits for
+/// nobody; messages of different endpoints can be taken in side by side, those of one endpoint in
+/// their order, by one thread at a time.
 ///
 /// See the [crate's example](crate).
 #[derive(Debug)]
 pub struct Router {
     pub(crate) hasher: BlockHasher,
     pub(crate) picture: Picture,
-    pub(crate) registry: Registry,
+    pub(crate) members: Members,
     pub(crate) profile: Profile,
 }
 
 impl Router {
     /// Settings of a router whose engines name their blocks as `hasher` does.
-    pub const fn builder(hasher: BlockHasher) -> RouterBuilder {
+    pub fn builder(hasher: BlockHasher) -> RouterBuilder {
         RouterBuilder::new(hasher)
     }
 
@@ -81,35 +49,44 @@ impl Router {
     /// # Errors
     ///
     /// If the name is empty, an endpoint has it, or all 65,535 ids are taken.
-    pub fn add_endpoint(
-        &mut self,
-        spec: impl Into<EndpointSpec>,
-    ) -> Result<EndpointId, RegistryError> {
-        let id = self.registry.join(spec.into())?.id();
-        if let Picture::Events { streams, .. } = &mut self.picture {
-            let stream = EventStream::new(id, StreamSettings::default());
-            match streams.get_mut(id.index()) {
-                Some(predecessors) => *predecessors = stream,
-                None => streams.push(stream),
-            }
-        }
-        Ok(id)
+    pub fn add_endpoint(&self, spec: impl Into<EndpointSpec>) -> Result<EndpointId, RegistryError> {
+        let settings = match &self.picture {
+            Picture::Events { settings, .. } => Some(*settings),
+            Picture::History(_) => None,
+        };
+        self.members.join(spec.into(), settings)
     }
 
-    /// Forgets an endpoint and everything it holds. Unknown ids are passed over.
-    pub fn remove_endpoint(&mut self, endpoint: EndpointId) {
-        let Some(key) = self.registry.by_id(endpoint).map(Endpoint::key) else { return };
-        self.registry.leave(key);
-        match &mut self.picture {
+    /// Forgets an endpoint and everything it holds. `false` for an unknown one.
+    pub fn remove_endpoint(&self, endpoint: EndpointId) -> bool {
+        self.members.leave(endpoint, || match &self.picture {
             Picture::Events { index, .. } => index.remove_endpoint(endpoint),
-            Picture::History(history) => history.clear(endpoint),
-        }
+            Picture::History(history) => lock(history).clear(endpoint),
+        })
     }
 
-    /// Who the endpoints are.
+    /// Sets a label of an endpoint (its role, zone, rack), in place of what it was. `false` for an
+    /// unknown one.
+    pub fn set_label(&self, endpoint: EndpointId, key: &str, value: &str) -> bool {
+        self.members.set_label(endpoint, key, value)
+    }
+
+    /// What is known of an endpoint; `None` for an unknown one.
     #[must_use]
-    pub const fn registry(&self) -> &Registry {
-        &self.registry
+    pub fn endpoint(&self, endpoint: EndpointId) -> Option<Endpoint> {
+        self.members.registry().by_id(endpoint).cloned()
+    }
+
+    /// Rank `rank` of the engine of this name, 0 where there is only one. O(log endpoints).
+    #[must_use]
+    pub fn find_endpoint(&self, name: &str, rank: u32) -> Option<EndpointId> {
+        self.members.registry().find(name, rank).map(Endpoint::id)
+    }
+
+    /// The endpoints, by id.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        self.members.registry().iter().cloned().collect()
     }
 
     /// Takes in one message of an engine's event stream: its sequence number and its payload, as
@@ -124,14 +101,14 @@ impl Router {
     /// If the endpoint is unknown. Bytes that are not events are no error of the caller's: the
     /// message counts as missing and the outcome asks for a replay.
     pub fn ingest(
-        &mut self,
+        &self,
         endpoint: EndpointId,
         sequence: u64,
         payload: &[u8],
         now: Time,
     ) -> Result<Heard, IngestError> {
-        self.with_stream(endpoint, |stream, index, identity| {
-            stream.receive(index, identity, sequence, payload, now)
+        self.with_stream(endpoint, |stream, mut index, identity| {
+            stream.receive(&mut index, identity, sequence, payload, now)
         })
     }
 
@@ -141,13 +118,13 @@ impl Router {
     ///
     /// If the endpoint is unknown.
     pub fn replayed(
-        &mut self,
+        &self,
         endpoint: EndpointId,
         message: ReplayMessage<'_>,
         now: Time,
     ) -> Result<Heard, IngestError> {
-        self.with_stream(endpoint, |stream, index, identity| {
-            stream.replayed(index, identity, message, now)
+        self.with_stream(endpoint, |stream, mut index, identity| {
+            stream.replayed(&mut index, identity, message, now)
         })
     }
 
@@ -157,32 +134,32 @@ impl Router {
     /// # Errors
     ///
     /// If the endpoint is unknown.
-    pub fn tick(&mut self, endpoint: EndpointId, now: Time) -> Result<Heard, IngestError> {
-        self.with_stream(endpoint, |stream, index, identity| stream.tick(index, identity, now))
+    pub fn tick(&self, endpoint: EndpointId, now: Time) -> Result<Heard, IngestError> {
+        self.with_stream(endpoint, |stream, mut index, identity| {
+            stream.tick(&mut index, identity, now)
+        })
     }
 
     /// How far the picture of `endpoint` can be believed, and why; `None` for an unknown one and
     /// where there are no events.
     #[must_use]
     pub fn trust(&self, endpoint: EndpointId) -> Option<TrustReport> {
-        let Picture::Events { streams, .. } = &self.picture else { return None };
-        self.registry.by_id(endpoint)?;
-        Some(streams.get(endpoint.index())?.trust())
+        Some(self.members.stream(endpoint)?.as_ref()?.trust())
     }
 
     fn with_stream(
-        &mut self,
+        &self,
         endpoint: EndpointId,
-        f: impl FnOnce(&mut EventStream, &mut Index, &mut Identity<'_>) -> Heard,
+        f: impl FnOnce(&mut EventStream, &SharedIndex, &mut Identity<'_>) -> Heard,
     ) -> Result<Heard, IngestError> {
-        if self.registry.by_id(endpoint).is_none() {
-            return Err(IngestError::UnknownEndpoint(endpoint));
-        }
-        let Picture::Events { index, streams } = &mut self.picture else {
+        if let Picture::Events { index, .. } = &self.picture {
+            if let Some(Some(stream)) = self.members.stream(endpoint).as_deref_mut() {
+                return Ok(with_identity(&self.hasher, |identity| f(stream, index, identity)));
+            }
+        } else if self.members.has(endpoint) {
             return Ok(Heard::default());
-        };
-        let Some(stream) = streams.get_mut(endpoint.index()) else { return Ok(Heard::default()) };
-        Ok(with_identity(&self.hasher, |identity| f(stream, index, identity)))
+        }
+        Err(IngestError::UnknownEndpoint(endpoint))
     }
 
     /// How many of the prompt's tokens `endpoint` would serve from its cache. O(prompt).
@@ -212,7 +189,9 @@ impl Router {
         scratch: &mut RouteScratch,
     ) -> Result<Decision, RouterError> {
         for &candidate in input.candidates {
-            self.registry.by_id(candidate).ok_or(RouterError::UnknownEndpoint(candidate))?;
+            if !self.members.has(candidate) {
+                return Err(RouterError::UnknownEndpoint(candidate));
+            }
         }
         if self.profile.needs().matches {
             self.look_up(&input.prompt, input.now, scratch)?;
@@ -225,11 +204,13 @@ impl Router {
             block_size: self.block_size(),
             ..input.request
         };
+        let labels = self.members.labels();
         let decide = DecideInput {
             request,
             loads: input.loads,
             matches: &scratch.matches,
-            labels: input.labels,
+            labels: &labels,
+            rates: input.rates,
             now: input.now,
             ..DecideInput::new(input.candidates)
         };
@@ -238,11 +219,13 @@ impl Router {
 
     /// Says that the request last routed with `scratch` was sent to `endpoint`.
     ///
-    /// What a router without events knows, it learns here.
-    pub fn record(&mut self, endpoint: EndpointId, scratch: &RouteScratch, now: Time) {
-        if let Picture::History(history) = &mut self.picture {
-            history.record(endpoint, &scratch.hashes, now);
+    /// What a router without events knows, it learns here. `false` for an unknown endpoint.
+    pub fn record(&self, endpoint: EndpointId, scratch: &RouteScratch, now: Time) -> bool {
+        let known = self.members.has(endpoint);
+        if known && let Picture::History(history) = &self.picture {
+            lock(history).record(endpoint, &scratch.hashes, now);
         }
+        known
     }
 
     /// Why the last decision made with `scratch` was made; `None` before the first.
@@ -254,8 +237,9 @@ impl Router {
     /// The last decision made with `scratch`, line by line, under the endpoints' names.
     #[must_use]
     pub fn explain(&self, scratch: &RouteScratch) -> String {
+        let registry = self.members.registry();
         let name = |id: EndpointId| {
-            self.registry.by_id(id).map_or_else(|| id.to_string(), |e| e.spec().name.clone())
+            registry.by_id(id).map_or_else(|| id.to_string(), |e| e.spec().name.clone())
         };
         self.receipt(scratch).map_or_else(|| "nothing was decided".to_owned(), |r| r.explain(name))
     }
@@ -282,9 +266,13 @@ impl Router {
                 index.find_matches(&scratch.hashes, &mut scratch.matches)
             }
             Picture::History(history) => {
-                history.find_matches(&scratch.hashes, now, &mut scratch.matches);
+                lock(history).find_matches(&scratch.hashes, now, &mut scratch.matches);
             }
         }
         Ok(())
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

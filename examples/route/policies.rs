@@ -86,7 +86,7 @@ impl Run {
         let mut routers = Vec::new();
         for _ in 0..setup.gateways {
             let builder = Router::builder(hasher.clone()).profile(profile(policy)?);
-            let mut router = match policy {
+            let router = match policy {
                 // What an operator can know without events: how many blocks the engine has.
                 Policy::Approximate => builder.history(setup.cache_blocks, LEASE),
                 _ => builder,
@@ -127,7 +127,7 @@ impl Run {
         };
 
         let turn = self.decisions_ns.len() % self.routers.len();
-        let router = &mut self.routers[turn];
+        let router = &self.routers[turn];
 
         let start = Instant::now();
         let decision = router.route(&input, &mut self.scratch)?;

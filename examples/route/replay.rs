@@ -43,7 +43,7 @@ pub(crate) fn engine_scheme(capture: &Capture) -> Result<Scheme, Error> {
 /// named by `scheme`.
 pub(crate) fn replay(capture: &Capture, scheme: Scheme) -> Result<CaptureResult, Error> {
     let hasher = BlockHasher::builder(scheme).block_size(capture.settings.block).build()?;
-    let mut router = Router::builder(hasher).build()?;
+    let router = Router::builder(hasher).build()?;
     let engine = router.add_endpoint(capture.name.as_str())?;
     let mut scratch = RouteScratch::new(0);
     let mut messages = capture.messages.iter().peekable();

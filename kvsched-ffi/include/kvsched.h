@@ -131,8 +131,7 @@ typedef struct kvsched_hasher kvsched_hasher;
 // Which endpoint serves a prompt.
 //
 // Any number of threads may use one at a time, with any calls but `kvsched_scheduler_free`.
-// Routing runs in parallel with routing; what changes the scheduler (an ingest, an endpoint that
-// comes or goes) waits for the routing calls under way and holds up new ones while it lasts.
+// Routing waits for nobody; messages of different endpoints are taken in side by side.
 typedef struct kvsched_scheduler kvsched_scheduler;
 
 // Buffers and randomness of one routing thread, and its last decision. Keep one a thread: once
@@ -498,8 +497,8 @@ kvsched_status kvsched_hasher_free(struct kvsched_hasher **hasher);
 // `out` may be NULL, but then nobody learns that a replay is needed. A scheduler with a history
 // passes events over. Fails with `UNKNOWN_ENDPOINT`.
 //
-// Messages of one endpoint come from one thread at a time. Threads may take in messages of
-// different endpoints; they take turns.
+// Messages of one endpoint come from one thread at a time; threads may take in messages of
+// different endpoints side by side.
 //
 // # Safety
 //

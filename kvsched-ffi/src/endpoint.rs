@@ -1,9 +1,10 @@
 use crate::boundary::boundary;
 use crate::memory::{Out, OutSlice, Str, hand_over, required_text};
-use crate::scheduler::{Scheduler, endpoint_id, read, unknown, write};
+use crate::scheduler::{Scheduler, endpoint_id, fleet, unknown};
 use crate::status::{Error, Failure, Status};
-use kvsched::{EndpointSpec, Labels, RegistryError};
+use kvsched::{EndpointSpec, RegistryError};
 use std::ffi::c_char;
+use std::sync::atomic::Ordering;
 
 /// Adds an endpoint: data-parallel rank `rank` of the engine called `name`, 0 where there is only
 /// one. `endpoint` becomes its number, which names it from now on; numbers of removed endpoints
@@ -27,7 +28,7 @@ pub unsafe extern "C" fn kvsched_endpoint_add(
         let (name, endpoint) =
             unsafe { (required_text("name", name)?, Out::new("endpoint", endpoint)?) };
         // SAFETY: the caller's promise.
-        let mut fleet = unsafe { write(scheduler) }?;
+        let fleet = unsafe { fleet(scheduler) }?;
         let spec = EndpointSpec::new(name).rank(rank);
         let id = fleet.router.add_endpoint(spec).map_err(|e| {
             let status = match e {
@@ -37,10 +38,7 @@ pub unsafe extern "C" fn kvsched_endpoint_add(
             };
             Failure::new(status, e)
         })?;
-        if fleet.labels.len() <= id.index() {
-            fleet.labels.resize(id.index() + 1, Labels::new());
-        }
-        fleet.stats.endpoints += 1;
+        fleet.counts.endpoints.fetch_add(1, Ordering::Relaxed);
         endpoint.write(id.0.into());
         Ok(())
     };
@@ -64,13 +62,11 @@ pub unsafe extern "C" fn kvsched_endpoint_remove(
     let body = || {
         let id = endpoint_id(endpoint)?;
         // SAFETY: the caller's promise.
-        let mut fleet = unsafe { write(scheduler) }?;
-        fleet.router.registry().by_id(id).ok_or_else(|| unknown(endpoint))?;
-        fleet.router.remove_endpoint(id);
-        if let Some(labels) = fleet.labels.get_mut(id.index()) {
-            *labels = Labels::new();
+        let fleet = unsafe { fleet(scheduler) }?;
+        if !fleet.router.remove_endpoint(id) {
+            return Err(unknown(endpoint));
         }
-        fleet.stats.endpoints -= 1;
+        fleet.counts.endpoints.fetch_sub(1, Ordering::Relaxed);
         Ok(())
     };
     // SAFETY: the caller's promise.
@@ -97,12 +93,12 @@ pub unsafe extern "C" fn kvsched_endpoint_find(
         let (name, endpoint) =
             unsafe { (required_text("name", name)?, Out::new("endpoint", endpoint)?) };
         // SAFETY: the caller's promise.
-        let fleet = unsafe { read(scheduler) }?;
-        let found = fleet.router.registry().find(name, rank).ok_or_else(|| {
+        let fleet = unsafe { fleet(scheduler) }?;
+        let found = fleet.router.find_endpoint(name, rank).ok_or_else(|| {
             let text = format!("no endpoint is called `{name}` rank {rank}");
             Failure::new(Status::UnknownEndpoint, text)
         })?;
-        endpoint.write(found.id().0.into());
+        endpoint.write(found.0.into());
         Ok(())
     };
     // SAFETY: the caller's promise.
@@ -133,8 +129,8 @@ pub unsafe extern "C" fn kvsched_endpoint_name(
             unsafe { (OutSlice::new("name", name, name_cap)?, Out::new("len", len)?) };
         let id = endpoint_id(endpoint)?;
         // SAFETY: the caller's promise.
-        let fleet = unsafe { read(scheduler) }?;
-        let found = fleet.router.registry().by_id(id).ok_or_else(|| unknown(endpoint))?;
+        let fleet = unsafe { fleet(scheduler) }?;
+        let found = fleet.router.endpoint(id).ok_or_else(|| unknown(endpoint))?;
         let bytes = found.spec().name.bytes();
         hand_over("name", bytes.map(|b| b.cast_signed() as c_char), name, len)
     };
@@ -163,11 +159,8 @@ pub unsafe extern "C" fn kvsched_endpoint_set_label(
         let (key, value) = unsafe { (required_text("key", key)?, required_text("value", value)?) };
         let id = endpoint_id(endpoint)?;
         // SAFETY: the caller's promise.
-        let mut fleet = unsafe { write(scheduler) }?;
-        fleet.router.registry().by_id(id).ok_or_else(|| unknown(endpoint))?;
-        let labels = fleet.labels.get_mut(id.index()).ok_or_else(|| unknown(endpoint))?;
-        labels.set(key, value);
-        Ok(())
+        let fleet = unsafe { fleet(scheduler) }?;
+        if fleet.router.set_label(id, key, value) { Ok(()) } else { Err(unknown(endpoint)) }
     };
     // SAFETY: the caller's promise.
     unsafe { boundary(error, body) }

@@ -1,10 +1,11 @@
 use crate::boundary::boundary;
 use crate::memory::{Out, OutSlice, hand_over, slice};
-use crate::scheduler::{Fleet, Scheduler, endpoint_id, read, unknown, write};
+use crate::scheduler::{Fleet, Scheduler, endpoint_id, fleet, unknown};
 use crate::status::{Error, Failure, Status};
 use kvsched::events::{Heard, ReplayMessage};
 use kvsched::{EndpointId, IngestError, Router, Time, Trust};
 use std::ffi::c_char;
+use std::sync::atomic::Ordering;
 
 /// How far the picture of an endpoint's cache can be believed: `kvsched_trust_report.trust`.
 /// All of the endpoint's events are known.
@@ -60,8 +61,8 @@ pub struct TrustReport {
 /// `out` may be NULL, but then nobody learns that a replay is needed. A scheduler with a history
 /// passes events over. Fails with `UNKNOWN_ENDPOINT`.
 ///
-/// Messages of one endpoint come from one thread at a time. Threads may take in messages of
-/// different endpoints; they take turns.
+/// Messages of one endpoint come from one thread at a time; threads may take in messages of
+/// different endpoints side by side.
 ///
 /// # Safety
 ///
@@ -181,8 +182,8 @@ pub unsafe extern "C" fn kvsched_trust(
         };
         let id = endpoint_id(endpoint)?;
         // SAFETY: the caller's promise.
-        let fleet = unsafe { read(scheduler) }?;
-        fleet.router.registry().by_id(id).ok_or_else(|| unknown(endpoint))?;
+        let fleet = unsafe { fleet(scheduler) }?;
+        fleet.router.endpoint(id).ok_or_else(|| unknown(endpoint))?;
         let (row, words) = match fleet.router.trust(id) {
             Some(report) => {
                 let trust = match report.trust {
@@ -220,14 +221,13 @@ unsafe fn hear(
     scheduler: *const Scheduler,
     endpoint: u32,
     out: *mut Ingested,
-    say: impl FnOnce(&mut Router, EndpointId) -> Result<Heard, IngestError>,
+    say: impl FnOnce(&Router, EndpointId) -> Result<Heard, IngestError>,
 ) -> Result<(), Failure> {
     // SAFETY: the caller's promise.
     let out = unsafe { Out::optional("out", out) }?;
     let id = endpoint_id(endpoint)?;
     // SAFETY: the caller's promise.
-    let mut fleet = unsafe { write(scheduler) }?;
-    let Fleet { router, stats, .. } = &mut *fleet;
+    let Fleet { router, counts, .. } = unsafe { fleet(scheduler) }?;
     let heard = say(router, id).map_err(Failure::of(Status::UnknownEndpoint))?;
     let applied = &heard.applied;
     let row = Ingested {
@@ -242,14 +242,14 @@ unsafe fn hear(
         restarted: heard.restarted.into(),
         cleared: applied.cleared.into(),
     };
-    stats.batches += row.batches;
-    stats.replays += u64::from(row.has_replay_from);
-    stats.duplicates += u64::from(row.duplicate);
-    stats.restarts += u64::from(row.restarted);
-    stats.unknown_events += row.unknown_events;
-    stats.stored += row.stored;
-    stats.removed += row.removed;
-    stats.refused += row.refused;
+    counts.batches.fetch_add(row.batches, Ordering::Relaxed);
+    counts.replays.fetch_add(u64::from(row.has_replay_from), Ordering::Relaxed);
+    counts.duplicates.fetch_add(u64::from(row.duplicate), Ordering::Relaxed);
+    counts.restarts.fetch_add(u64::from(row.restarted), Ordering::Relaxed);
+    counts.unknown_events.fetch_add(row.unknown_events, Ordering::Relaxed);
+    counts.stored.fetch_add(row.stored, Ordering::Relaxed);
+    counts.removed.fetch_add(row.removed, Ordering::Relaxed);
+    counts.refused.fetch_add(row.refused, Ordering::Relaxed);
     if let Some(out) = out {
         out.write(row);
     }

@@ -2,7 +2,7 @@ use crate::boundary::boundary;
 use crate::memory::{Out, OutSlice, Str, hand_over, reference, slice, text};
 use crate::prompt::{Extras, with_prompt};
 use crate::rank::{Ranked, rank};
-use crate::scheduler::{Scheduler, endpoint_id, read, unknown, write};
+use crate::scheduler::{Scheduler, endpoint_id, fleet, unknown};
 use crate::scratch::{Buffers, Scratch, lock};
 use crate::status::{Error, Failure, Status};
 use kvsched::{EndpointId, Load, LoraId, RouteInput, RouterError, Time};
@@ -155,7 +155,7 @@ pub unsafe extern "C" fn kvsched_route(
             ranked.check_room("ranked", candidates.len())?;
         }
         // SAFETY: the caller's promise.
-        let (fleet, mut buffers) = unsafe { (read(scheduler)?, lock(scratch)?) };
+        let (fleet, mut buffers) = unsafe { (fleet(scheduler)?, lock(scratch)?) };
         buffers.decided = false;
         fill_rows(candidates, lora_ids, &mut buffers)?;
         let Buffers { route, candidates: ids, loads, decided } = &mut *buffers;
@@ -166,7 +166,6 @@ pub unsafe extern "C" fn kvsched_route(
                 let input = RouteInput {
                     request: known,
                     loads,
-                    labels: &fleet.labels,
                     now: Time(request.now_ns),
                     ..RouteInput::new(*prompt, ids)
                 };
@@ -178,13 +177,7 @@ pub unsafe extern "C" fn kvsched_route(
             ranked.fill(rank(&fleet.router, route));
         }
         if request.flags & KVSCHED_REQUEST_RECORD != 0 && fleet.learns {
-            drop(fleet);
-            // SAFETY: the caller's promise.
-            let mut fleet = unsafe { write(scheduler) }?;
-            // Between the locks the endpoint may have gone.
-            if fleet.router.registry().by_id(chosen.endpoint).is_some() {
-                fleet.router.record(chosen.endpoint, route, Time(request.now_ns));
-            }
+            fleet.router.record(chosen.endpoint, route, Time(request.now_ns));
         }
         decision.write(Decision {
             score: chosen.score,
@@ -221,10 +214,12 @@ pub unsafe extern "C" fn kvsched_record(
     let body = || {
         let id = endpoint_id(endpoint)?;
         // SAFETY: the caller's promise.
-        let (mut fleet, buffers) = unsafe { (write(scheduler)?, lock(scratch)?) };
-        fleet.router.registry().by_id(id).ok_or_else(|| unknown(endpoint))?;
-        fleet.router.record(id, &buffers.route, Time(now_ns));
-        Ok(())
+        let (fleet, buffers) = unsafe { (fleet(scheduler)?, lock(scratch)?) };
+        if fleet.router.record(id, &buffers.route, Time(now_ns)) {
+            Ok(())
+        } else {
+            Err(unknown(endpoint))
+        }
     };
     // SAFETY: the caller's promise.
     unsafe { boundary(error, body) }
@@ -258,8 +253,8 @@ pub unsafe extern "C" fn kvsched_cached_tokens(
             unsafe { (slice("tokens", tokens, tokens_len)?, Out::new("cached", cached)?) };
         let id = endpoint_id(endpoint)?;
         // SAFETY: the caller's promise.
-        let (fleet, mut buffers) = unsafe { (read(scheduler)?, lock(scratch)?) };
-        fleet.router.registry().by_id(id).ok_or_else(|| unknown(endpoint))?;
+        let (fleet, mut buffers) = unsafe { (fleet(scheduler)?, lock(scratch)?) };
+        fleet.router.endpoint(id).ok_or_else(|| unknown(endpoint))?;
         buffers.decided = false;
         // SAFETY: the caller's promise.
         let found = unsafe {
@@ -330,7 +325,7 @@ pub unsafe extern "C" fn kvsched_explain(
         let (text, len) =
             unsafe { (OutSlice::new("text", text, text_cap)?, Out::new("len", len)?) };
         // SAFETY: the caller's promise.
-        let (fleet, buffers) = unsafe { (read(scheduler)?, lock(scratch)?) };
+        let (fleet, buffers) = unsafe { (fleet(scheduler)?, lock(scratch)?) };
         if !buffers.decided {
             let text = "nothing has been decided with this scratch";
             return Err(Failure::new(Status::NoDecision, text));

@@ -4,9 +4,9 @@ use crate::hasher::Hasher;
 use crate::memory::{Out, Str, optional, text};
 use crate::profile::profile;
 use crate::status::{Error, Failure, Status};
-use kvsched::{EndpointId, Labels, Router};
+use kvsched::{EndpointId, Router};
 use std::num::NonZeroU32;
-use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -14,25 +14,53 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Which endpoint serves a prompt.
 ///
 /// Any number of threads may use one at a time, with any calls but `kvsched_scheduler_free`.
-/// Routing runs in parallel with routing; what changes the scheduler (an ingest, an endpoint that
-/// comes or goes) waits for the routing calls under way and holds up new ones while it lasts.
+/// Routing waits for nobody; messages of different endpoints are taken in side by side.
 #[derive(Debug)]
 pub struct Scheduler(());
 
 impl Kind for Scheduler {
     const MAGIC: u64 = u64::from_le_bytes(*b"kvssche1");
-    type State = RwLock<Fleet>;
+    type State = Fleet;
 }
 
 /// A router, and what the border adds to it.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     pub(crate) router: Router,
-    /// By endpoint id.
-    pub(crate) labels: Vec<Labels>,
     /// Whether it learns from decisions, not from events.
     pub(crate) learns: bool,
-    pub(crate) stats: Stats,
+    pub(crate) counts: Counts,
+}
+
+/// [`Stats`], counted by many threads.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) endpoints: AtomicU64,
+    pub(crate) batches: AtomicU64,
+    pub(crate) replays: AtomicU64,
+    pub(crate) duplicates: AtomicU64,
+    pub(crate) restarts: AtomicU64,
+    pub(crate) unknown_events: AtomicU64,
+    pub(crate) stored: AtomicU64,
+    pub(crate) removed: AtomicU64,
+    pub(crate) refused: AtomicU64,
+}
+
+impl Counts {
+    fn read(&self) -> Stats {
+        let value = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Stats {
+            endpoints: value(&self.endpoints),
+            batches: value(&self.batches),
+            replays: value(&self.replays),
+            duplicates: value(&self.duplicates),
+            restarts: value(&self.restarts),
+            unknown_events: value(&self.unknown_events),
+            stored: value(&self.stored),
+            removed: value(&self.removed),
+            refused: value(&self.refused),
+        }
+    }
 }
 
 /// How a scheduler is made. All zero: llm-d's weights, and caches known from events.
@@ -127,8 +155,7 @@ pub unsafe extern "C" fn kvsched_scheduler_new(
             }
         }
         let router = builder.build().map_err(Failure::of(Status::Config))?;
-        let fleet = Fleet { router, labels: Vec::new(), learns, stats: Stats::default() };
-        handle::create(RwLock::new(fleet), out);
+        handle::create(Fleet { router, learns, counts: Counts::default() }, out);
         Ok(())
     };
     // SAFETY: the caller's promise.
@@ -159,40 +186,22 @@ pub unsafe extern "C" fn kvsched_scheduler_stats(
 ) -> Status {
     let body = || {
         // SAFETY: the caller's promise.
-        let (fleet, out) = unsafe { (read(scheduler)?, Out::new("out", out)?) };
-        out.write(fleet.stats);
+        let (fleet, out) = unsafe { (fleet(scheduler)?, Out::new("out", out)?) };
+        out.write(fleet.counts.read());
         Ok(())
     };
     // SAFETY: the caller's promise.
     unsafe { boundary(error, body) }
 }
 
-const BROKEN: &str = "an earlier call panicked while it changed the scheduler";
-
-/// The fleet, beside other readers.
+/// What is behind the handle.
 ///
 /// # Safety
 ///
 /// As [`handle::borrow`].
-pub(crate) unsafe fn read<'a>(
-    scheduler: *const Scheduler,
-) -> Result<RwLockReadGuard<'a, Fleet>, Failure> {
+pub(crate) unsafe fn fleet<'a>(scheduler: *const Scheduler) -> Result<&'a Fleet, Failure> {
     // SAFETY: the caller's promise.
-    let fleet = unsafe { handle::borrow("scheduler", scheduler) }?;
-    fleet.read().map_err(|_| Failure::new(Status::Broken, BROKEN))
-}
-
-/// The fleet, alone.
-///
-/// # Safety
-///
-/// As [`handle::borrow`].
-pub(crate) unsafe fn write<'a>(
-    scheduler: *const Scheduler,
-) -> Result<RwLockWriteGuard<'a, Fleet>, Failure> {
-    // SAFETY: the caller's promise.
-    let fleet = unsafe { handle::borrow("scheduler", scheduler) }?;
-    fleet.write().map_err(|_| Failure::new(Status::Broken, BROKEN))
+    unsafe { handle::borrow("scheduler", scheduler) }
 }
 
 /// The endpoint of a number that came from C.

@@ -140,7 +140,7 @@ fn stored(tokens: &[u32]) -> Vec<u8> {
 #[test]
 fn c_sees_what_the_router_decides() {
     let caller = Caller::new(null());
-    let mut router = Router::builder(hasher()).build().unwrap();
+    let router = Router::builder(hasher()).build().unwrap();
     let mut scratch = RouteScratch::new(3);
     for (name, tokens) in [("a", 0..9), ("b", 0..21), ("c", 50..70)] {
         let tokens: Vec<u32> = tokens.collect();
@@ -152,7 +152,7 @@ fn c_sees_what_the_router_decides() {
         assert_eq!((row.stored, row.batches), (heard.applied.stored as u64, 1));
         assert!(row.stored > 0);
     }
-    let ids: Vec<_> = router.registry().iter().map(kvsched::Endpoint::id).collect();
+    let ids: Vec<_> = router.endpoints().iter().map(kvsched::Endpoint::id).collect();
     let mut hits = 0;
     for round in 0..12_u32 {
         let tokens: Vec<u32> = (round % 3 * 50..round % 3 * 50 + 8 + 3 * round).collect();

@@ -44,6 +44,10 @@ fn libraries() -> PathBuf {
 
 fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    // What an earlier checkout left with the same target directory is in the way of CMake.
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("fixture.h"), fixture()).unwrap();
     folder

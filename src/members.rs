@@ -1,0 +1,132 @@
+//! Who the endpoints are, and each one's event stream.
+
+use arc_swap::ArcSwap;
+use kvsched_core::{EndpointId, Labels};
+use kvsched_index::events::{EventStream, StreamSettings};
+use kvsched_index::{Endpoint, EndpointSpec, Registry, RegistryError};
+use std::array;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Seats are made so many at a time, when the first of them is taken.
+const PAGE: usize = 256;
+
+/// The fleet. Requests ask who is there without a lock; whoever joins or leaves, and every
+/// endpoint's messages, have a lock of their own.
+#[derive(Debug)]
+pub(crate) struct Members {
+    registry: Mutex<Registry>,
+    /// By endpoint id. A page that is there stays.
+    pages: [OnceLock<Box<[Seat]>>; PAGE],
+    /// By endpoint id, replaced as a whole.
+    labels: ArcSwap<Vec<Labels>>,
+}
+
+/// What belongs to one endpoint id.
+#[derive(Debug, Default)]
+struct Seat {
+    taken: AtomicBool,
+    /// `None` while nobody has the id, and where events are of no use.
+    stream: Mutex<Option<EventStream>>,
+}
+
+impl Default for Members {
+    fn default() -> Self {
+        Self {
+            registry: Mutex::default(),
+            pages: array::from_fn(|_| OnceLock::new()),
+            labels: ArcSwap::default(),
+        }
+    }
+}
+
+impl Members {
+    /// Seats an endpoint; with `settings`, it has an event stream.
+    pub(crate) fn join(
+        &self,
+        spec: EndpointSpec,
+        settings: Option<StreamSettings>,
+    ) -> Result<EndpointId, RegistryError> {
+        let mut registry = lock(&self.registry);
+        let labels = spec.labels.clone();
+        let id = registry.join(spec)?.id();
+        self.relabel(id, |old| *old = labels);
+        let page = self.pages[id.index() / PAGE]
+            .get_or_init(|| (0..PAGE).map(|_| Seat::default()).collect());
+        let seat = &page[id.index() % PAGE];
+        *lock(&seat.stream) = settings.map(|settings| EventStream::new(id, settings));
+        seat.taken.store(true, Ordering::Release);
+        Ok(id)
+    }
+
+    /// Takes an endpoint out and calls `forget` before anybody can have its id.
+    pub(crate) fn leave(&self, id: EndpointId, forget: impl FnOnce()) -> bool {
+        let mut registry = lock(&self.registry);
+        let (Some(key), Some(seat)) = (registry.by_id(id).map(Endpoint::key), self.seat(id)) else {
+            return false;
+        };
+        seat.taken.store(false, Ordering::Release);
+        // Waits for the message that is being taken in; none comes after it.
+        *lock(&seat.stream) = None;
+        forget();
+        self.relabel(id, |old| *old = Labels::new());
+        registry.leave(key).is_some()
+    }
+
+    /// Changes the labels of one endpoint, if it is there.
+    pub(crate) fn set_label(&self, id: EndpointId, key: &str, value: &str) -> bool {
+        // Held so that nobody leaves meanwhile.
+        let registry = lock(&self.registry);
+        let known = registry.by_id(id).is_some();
+        if known {
+            self.relabel(id, |labels| labels.set(key, value));
+        }
+        known
+    }
+
+    /// For whoever holds the registry's lock.
+    fn relabel(&self, id: EndpointId, change: impl FnOnce(&mut Labels)) {
+        let old = self.labels.load();
+        let mut row = old.get(id.index()).cloned().unwrap_or_default();
+        change(&mut row);
+        if old.get(id.index()).map_or(row == Labels::new(), |old| *old == row) {
+            return;
+        }
+        let mut rows = Vec::clone(&old);
+        if rows.len() <= id.index() {
+            rows.resize(id.index() + 1, Labels::new());
+        }
+        rows[id.index()] = row;
+        self.labels.store(Arc::new(rows));
+    }
+
+    fn seat(&self, id: EndpointId) -> Option<&Seat> {
+        self.pages[id.index() / PAGE].get()?.get(id.index() % PAGE)
+    }
+
+    /// Whether somebody has this id. Takes no lock.
+    pub(crate) fn has(&self, id: EndpointId) -> bool {
+        self.seat(id).is_some_and(|seat| seat.taken.load(Ordering::Acquire))
+    }
+
+    /// The labels by endpoint id. Takes no lock.
+    pub(crate) fn labels(&self) -> arc_swap::Guard<Arc<Vec<Labels>>> {
+        self.labels.load()
+    }
+
+    /// The endpoint's stream, alone; `None` if nobody has the id or there are no events.
+    pub(crate) fn stream(&self, id: EndpointId) -> Option<MutexGuard<'_, Option<EventStream>>> {
+        Some(lock(&self.seat(id)?.stream)).filter(|stream| stream.is_some())
+    }
+
+    /// The registry, alone.
+    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
+        lock(&self.registry)
+    }
+}
+
+/// The lock, even if somebody panicked while holding it: what he had not finished is better than no
+/// endpoint at all.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
