@@ -5,7 +5,7 @@ use crate::{LoraId, Time};
 /// A row of the caller's: filled from the engine's metrics page, a load report, or a
 /// simulator. Unknown figures stay at their default, which means an idle endpoint.
 /// Negative or non-finite values are read as 0 by the scorers.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Load {
     /// Requests that wait for their first scheduling (`vllm:num_requests_waiting`).
@@ -64,7 +64,7 @@ impl Load {
 }
 
 /// LoRA adapters on an endpoint (`vllm:lora_requests_info`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LoraLoad {
     /// Adapters that running requests use.
@@ -73,4 +73,51 @@ pub struct LoraLoad {
     pub waiting: Vec<LoraId>,
     /// How many adapters fit at once; 0 where the endpoint serves none.
     pub slots: u32,
+}
+
+// By hand for `clone_from`, which keeps the lists' memory: load rows are copied for every
+// request.
+
+impl Clone for Load {
+    fn clone(&self) -> Self {
+        Self { lora: self.lora.clone(), ..*self }
+    }
+
+    fn clone_from(&mut self, source: &Self) {
+        let mut lora = std::mem::take(&mut self.lora);
+        lora.clone_from(&source.lora);
+        *self = Self { lora, ..*source };
+    }
+}
+
+impl Clone for LoraLoad {
+    fn clone(&self) -> Self {
+        Self { active: self.active.clone(), waiting: self.waiting.clone(), slots: self.slots }
+    }
+
+    fn clone_from(&mut self, source: &Self) {
+        self.active.clone_from(&source.active);
+        self.waiting.clone_from(&source.waiting);
+        self.slots = source.slots;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Load;
+    use crate::LoraId;
+
+    #[test]
+    fn a_copy_over_an_old_row_keeps_its_memory() {
+        let mut source = Load { waiting_requests: 3, kv_usage: 0.5, ..Load::default() };
+        source.lora.active = vec![LoraId(1), LoraId(2)];
+        source.lora.slots = 4;
+        let mut row = Load::default();
+        row.lora.active = vec![LoraId(9); 8];
+        let memory = row.lora.active.as_ptr();
+        row.clone_from(&source);
+        assert_eq!(row, source);
+        assert_eq!(row.lora.active.as_ptr(), memory);
+        assert_eq!(source.clone(), source);
+    }
 }

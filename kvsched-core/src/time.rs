@@ -11,6 +11,8 @@ use std::time::Duration;
 /// let t = Time::from_secs_f64(1.5);
 /// assert_eq!(t.since(Time(1_000_000_000)), Duration::from_millis(500));
 /// assert_eq!(Time(0).since(t), Duration::ZERO); // a clock that goes back has not advanced
+/// assert_eq!(t.before(Duration::from_secs(1)), Time(500_000_000));
+/// assert_eq!(t.before(Duration::from_secs(2)), Time(0));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -42,5 +44,12 @@ impl Time {
     pub const fn after(self, d: Duration) -> Self {
         let ns = d.as_nanos();
         Self(if ns > u64::MAX as u128 { u64::MAX } else { self.0.saturating_add(ns as u64) })
+    }
+
+    /// This point less `d`, held at the start.
+    #[must_use]
+    pub const fn before(self, d: Duration) -> Self {
+        let ns = d.as_nanos();
+        Self(if ns > u64::MAX as u128 { 0 } else { self.0.saturating_sub(ns as u64) })
     }
 }
