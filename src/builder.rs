@@ -1,6 +1,7 @@
 use crate::Router;
 use crate::members::Members;
 use crate::router::Picture;
+use kvsched_core::{BlockHash, Prompt};
 use kvsched_hash::BlockHasher;
 use kvsched_index::events::StreamSettings;
 use kvsched_index::{IndexBuildError, IndexBuilder, RoutingHistory};
@@ -101,6 +102,22 @@ impl RouterBuilder {
                 .picker(Box::new(picker::MaxScore))
                 .build()?,
         };
-        Ok(Router { hasher: self.hasher, picture, members: Members::default(), profile })
+        let fingerprint = fingerprint(&self.hasher);
+        Ok(Router {
+            hasher: self.hasher,
+            picture,
+            members: Members::default(),
+            profile,
+            fingerprint,
+        })
     }
+}
+
+/// The hash of one block of ascending tokens, with what lookahead needs behind it.
+fn fingerprint(hasher: &BlockHasher) -> BlockHash {
+    let tokens: Vec<u32> = (0..2 * hasher.block_size() as u32).collect();
+    let mut hashes = Vec::new();
+    // Such a prompt can always be hashed.
+    let hashed = hasher.hash_into(&Prompt::new(&tokens), &mut hashes);
+    hashed.ok().and(hashes.first().copied()).unwrap_or(BlockHash(0))
 }

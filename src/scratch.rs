@@ -1,4 +1,5 @@
 use kvsched_core::{BlockHash, PrefixMatches, Rng};
+use kvsched_hash::{MemoStats, PrefixMemo};
 use kvsched_scorers::Scratch;
 
 /// Buffers and randomness of one routing thread.
@@ -9,12 +10,14 @@ use kvsched_scorers::Scratch;
 ///
 /// [`Router::receipt`]: crate::Router::receipt
 /// [`Router::record`]: crate::Router::record
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct RouteScratch {
     pub(crate) hashes: Vec<BlockHash>,
     pub(crate) matches: PrefixMatches,
     pub(crate) profile: Scratch,
     pub(crate) rng: Rng,
+    /// With the fingerprint of the router it was made for.
+    pub(crate) memo: Option<(PrefixMemo, BlockHash)>,
 }
 
 impl RouteScratch {
@@ -27,7 +30,15 @@ impl RouteScratch {
             matches: PrefixMatches::new(),
             profile: Scratch::new(),
             rng: Rng::new(seed),
+            memo: None,
         }
+    }
+
+    /// What its memory of prefixes has saved; `None` if it has none, see
+    /// [`Router::scratch_with_memo`](crate::Router::scratch_with_memo).
+    #[must_use]
+    pub fn memo_stats(&self) -> Option<MemoStats> {
+        self.memo.as_ref().map(|(memo, _)| memo.stats())
     }
 
     /// Block hashes of the last prompt, as far as they could be served from a cache.
