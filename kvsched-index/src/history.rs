@@ -1,77 +1,72 @@
 //! Residency without events, learned from where requests were sent.
 
+use crate::{Holder, IndexBuilder, Repeat, SharedIndex};
 use kvsched_core::{BlockHash, EndpointId, PrefixMatches, Time};
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use ledger::Ledger;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+mod ledger;
 
 /// What endpoints should hold because we sent it there: the approximate path.
 ///
 /// Needs no events. Each endpoint has a list of the blocks of the prompts that were routed to it,
 /// the least recently used first to go, as long as the engine's cache is large; a block also
 /// goes when its lease ends. Blocks are the engine's own, or any chained hash of anything, such
-/// as chunks of text where no tokenizer is at hand.
+/// as pieces of text where no tokenizer is at hand.
 ///
 /// The same object with a short lease gives **speculative residency** beside an index fed by
 /// events: [`RoutingHistory::record`] each decision, [`RoutingHistory::raise_matches`] after each
 /// query, so that the second request of a burst finds the first's endpoint before any event has
 /// told of it, and [`RoutingHistory::forget`] what events confirm.
 ///
-/// Memory is bounded by the capacities, about 80 bytes a block and endpoint; once the lists are
-/// full nothing allocates.
+/// # Threads
+///
+/// Everything takes `&self`. Queries ([`find_matches`](Self::find_matches),
+/// [`raise_matches`](Self::raise_matches)) take no lock, allocate nothing and are never blocked;
+/// what they may see of a write under way stands at [`SharedIndex`]. The others take turns.
+///
+/// # Leases
+///
+/// A block's lease begins anew whenever it is recorded, and ends `lease` later. What has ended
+/// is taken out by the next [`record`](Self::record), of whichever endpoint, or
+/// [`expire`](Self::expire), before these do anything else; queries have no clock and count it
+/// until then. Call [`expire`](Self::expire) every second or so, or before a query that must be
+/// exact. A record with an earlier time than one before counts as made at the same time.
+///
+/// # Cost
+///
+/// A query costs what one of a [`SharedIndex`] does: it depends on how often prompts fork, not on
+/// their length. A record or a block that goes costs some hundred nanoseconds. Memory is bounded
+/// by the capacities: about 70 bytes a block and endpoint, and an index of what is held.
 ///
 /// ```
 /// use kvsched_core::{BlockHash, EndpointId, PrefixMatches, Time};
 /// use kvsched_index::RoutingHistory;
 /// use std::time::Duration;
 ///
-/// let mut history = RoutingHistory::new(1000, Duration::from_secs(60));
+/// let history = RoutingHistory::new(1000, Duration::from_secs(60));
 /// let prompt = [1, 2, 3].map(BlockHash);
 /// history.record(EndpointId(1), &prompt[..2], Time(0));
 ///
 /// let mut matches = PrefixMatches::new();
-/// history.find_matches(&prompt, Time(1), &mut matches);
+/// history.find_matches(&prompt, &mut matches);
 /// assert_eq!(matches.as_slice(), [0, 2]);
-/// history.find_matches(&prompt, Time::from_secs_f64(60.0), &mut matches);
+/// history.expire(Time::from_secs_f64(60.0));
+/// history.find_matches(&prompt, &mut matches);
 /// assert_eq!(matches.as_slice(), [0, 0]); // the lease has ended
 /// ```
 #[derive(Debug)]
 pub struct RoutingHistory {
-    capacity: u32,
-    lease: Duration,
-    entries: Vec<Entry>,
-    /// The first of the unused entries, chained by `newer`.
-    free: u32,
-    endpoints: Vec<Recency>,
-    /// One entry of each hash, chained to the others by `next`.
-    holders: HashMap<BlockHash, u32, BuildHasherDefault<Mix>>,
-    /// The entry of each hash and endpoint.
-    found: HashMap<(BlockHash, EndpointId), u32, BuildHasherDefault<Mix>>,
+    /// What queries read.
+    held: SharedIndex,
+    /// What decides how long it is held. Its lock is held during every write of `held`, so that
+    /// both always say the same.
+    ledger: Mutex<Ledger>,
+    /// When the first lease ends, as of the last write; the clock's end where there is none.
+    next_end: AtomicU64,
 }
-
-/// A block on an endpoint, in that endpoint's order of use and among the block's holders.
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    hash: BlockHash,
-    ends: Time,
-    newer: u32,
-    older: u32,
-    next: u32,
-    previous: u32,
-    endpoint: EndpointId,
-}
-
-/// An endpoint's entries by use.
-#[derive(Clone, Copy, Debug)]
-struct Recency {
-    newest: u32,
-    oldest: u32,
-    len: u32,
-    capacity: u32,
-}
-
-/// No entry.
-const NONE: u32 = u32::MAX;
 
 impl RoutingHistory {
     /// An empty history of `capacity` blocks an endpoint, each of which counts for `lease` after
@@ -81,222 +76,124 @@ impl RoutingHistory {
     /// [`RoutingHistory::set_capacity`] for mixed fleets.
     #[must_use]
     pub fn new(capacity: u32, lease: Duration) -> Self {
+        let held = SharedIndex::new(&IndexBuilder::default());
         Self {
-            capacity,
-            lease,
-            entries: Vec::new(),
-            free: NONE,
-            endpoints: Vec::new(),
-            holders: HashMap::default(),
-            found: HashMap::default(),
+            held,
+            ledger: Mutex::new(Ledger::new(capacity, lease)),
+            next_end: AtomicU64::new(u64::MAX),
         }
     }
 
     /// Gives `endpoint` a capacity of its own, in blocks. What is over it goes at once.
-    pub fn set_capacity(&mut self, endpoint: EndpointId, blocks: u32) {
-        self.endpoint(endpoint).capacity = blocks;
-        while self.endpoints[endpoint.index()].len > blocks {
-            self.remove(self.endpoints[endpoint.index()].oldest);
-        }
+    pub fn set_capacity(&self, endpoint: EndpointId, blocks: u32) {
+        let mut ledger = self.ledger();
+        ledger.set_capacity(endpoint, blocks);
+        self.drop_gone(&mut ledger);
     }
 
-    /// How many blocks are kept of `endpoint`, ended leases among them.
+    /// How many blocks are kept of `endpoint`. Waits for the writer of the moment.
     #[must_use]
     pub fn len(&self, endpoint: EndpointId) -> usize {
-        self.endpoints.get(endpoint.index()).map_or(0, |e| e.len as usize)
+        self.ledger().len(endpoint)
     }
 
-    /// Whether nothing is kept of any endpoint.
+    /// Whether nothing is kept of any endpoint. Waits for the writer of the moment.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.found.is_empty()
+        self.ledger().is_empty()
     }
 
-    /// A prompt of these blocks was sent to `endpoint`, or its answer came back.
+    /// A prompt of these blocks, from its first, was sent to `endpoint`, or its answer came back.
     ///
     /// The prompt's beginning counts as used last, since engines give up a prompt's end first;
-    /// of a prompt larger than the capacity the beginning is kept. O(blocks).
-    pub fn record(&mut self, endpoint: EndpointId, hashes: &[BlockHash], now: Time) {
-        let capacity = self.endpoint(endpoint).capacity as usize;
-        let ends = now.after(self.lease);
-        for &hash in hashes[..hashes.len().min(capacity)].iter().rev() {
-            let i = match self.found.get(&(hash, endpoint)) {
-                Some(&i) => {
-                    self.unlink_use(i);
-                    i
-                }
-                None => self.insert(hash, endpoint),
-            };
-            self.entries[i as usize].ends = ends;
-            self.link_newest(i);
+    /// of a prompt larger than the capacity the beginning is kept. O(blocks). Nothing is recorded
+    /// of the id 65,535, which no endpoint has.
+    pub fn record(&self, endpoint: EndpointId, hashes: &[BlockHash], now: Time) {
+        let mut ledger = self.ledger();
+        let kept = ledger.record(endpoint, hashes, now);
+        self.drop_gone(&mut ledger);
+        // Of a prompt's beginning nothing waits for a parent: all that can be refused is the id.
+        let stored =
+            self.held.store(Holder::device(endpoint), None, &hashes[..kept], Repeat::Known);
+        if stored.is_err() {
+            ledger.clear(endpoint);
+            self.drop_gone(&mut ledger);
         }
     }
 
-    /// The longest prefix of a prompt that every endpoint was sent within its lease and capacity.
-    /// O(blocks matched, over all endpoints).
+    /// Takes out what has its lease ended at `now`. O(blocks that go); one look at a number, and
+    /// no lock, where nothing has.
+    pub fn expire(&self, now: Time) {
+        if now.0 < self.next_end.load(Ordering::Acquire) {
+            return;
+        }
+        let mut ledger = self.ledger();
+        ledger.expire(now);
+        self.drop_gone(&mut ledger);
+    }
+
+    /// The longest prefix of a prompt that every endpoint was sent, within its capacity and
+    /// [lease](Self#leases).
     ///
     /// An engine computes at least one token itself, so leave out a block that ends with the
     /// prompt. `out` is overwritten.
-    pub fn find_matches(&self, hashes: &[BlockHash], now: Time, out: &mut PrefixMatches) {
-        out.reset(self.endpoints.len(), hashes.len() as u32);
-        self.raise_matches(hashes, now, out);
+    pub fn find_matches(&self, hashes: &[BlockHash], out: &mut PrefixMatches) {
+        self.held.find_matches(hashes, out);
     }
 
     /// Lengthens the matches an index found by the blocks that go on from them here: what was
     /// just sent to an endpoint and no event has told of. They count as on the device.
-    pub fn raise_matches(&self, hashes: &[BlockHash], now: Time, matches: &mut PrefixMatches) {
-        matches.cover(self.endpoints.len());
-        let matched = matches.as_mut_slice();
-        let mut longest = matched.iter().copied().max().unwrap_or(0);
-        for (block, hash) in (0..).zip(hashes) {
-            if block > longest {
-                break;
-            }
-            let mut i = self.holders.get(hash).copied().unwrap_or(NONE);
-            while let Some(entry) = self.entries.get(i as usize) {
-                let length = &mut matched[entry.endpoint.index()];
-                if *length == block && entry.ends > now {
-                    *length = block + 1;
-                    longest = longest.max(*length);
+    ///
+    /// A query of the rest of the prompt for each different length among the matches. `spare` is
+    /// overwritten.
+    pub fn raise_matches(
+        &self,
+        hashes: &[BlockHash],
+        matches: &mut PrefixMatches,
+        spare: &mut PrefixMatches,
+    ) {
+        let mut from = Some(0);
+        while let Some(at) = from {
+            let Some(rest @ [_, ..]) = hashes.get(at as usize..) else { return };
+            self.held.find_matches(rest, spare);
+            matches.cover(spare.as_slice().len());
+            from = None;
+            let matched = matches.as_mut_slice();
+            for (length, more) in matched.iter_mut().zip(spare.as_slice()) {
+                if *length == at {
+                    *length += more;
+                } else if *length > at {
+                    from = Some(from.map_or(*length, |from: u32| from.min(*length)));
                 }
-                i = entry.next;
             }
         }
     }
 
     /// `endpoint` no longer needs these blocks remembered, or does not hold them.
-    pub fn forget(&mut self, endpoint: EndpointId, hashes: &[BlockHash]) {
-        for &hash in hashes {
-            if let Some(&i) = self.found.get(&(hash, endpoint)) {
-                self.remove(i);
-            }
-        }
+    pub fn forget(&self, endpoint: EndpointId, hashes: &[BlockHash]) {
+        let mut ledger = self.ledger();
+        ledger.forget(endpoint, hashes);
+        self.drop_gone(&mut ledger);
     }
 
     /// `endpoint` holds nothing any more: it was restarted, or its id goes to another.
-    pub fn clear(&mut self, endpoint: EndpointId) {
-        while let Some(oldest) = self.endpoints.get(endpoint.index()).map(|e| e.oldest)
-            && oldest != NONE
-        {
-            self.remove(oldest);
-        }
+    pub fn clear(&self, endpoint: EndpointId) {
+        let mut ledger = self.ledger();
+        ledger.clear(endpoint);
+        self.drop_gone(&mut ledger);
     }
 
-    fn endpoint(&mut self, endpoint: EndpointId) -> &mut Recency {
-        let new = Recency { newest: NONE, oldest: NONE, len: 0, capacity: self.capacity };
-        if self.endpoints.len() <= endpoint.index() {
-            self.endpoints.resize(endpoint.index() + 1, new);
-        }
-        &mut self.endpoints[endpoint.index()]
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // A panic in the middle of a write leaves lists that are whole enough to go on with.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new entry among its block's holders, not yet in the order of use.
-    fn insert(&mut self, hash: BlockHash, endpoint: EndpointId) -> u32 {
-        let recency = self.endpoints[endpoint.index()];
-        if recency.len >= recency.capacity || self.entries.len() >= NONE as usize {
-            self.remove(recency.oldest);
-        }
-        let next = self.holders.get(&hash).copied().unwrap_or(NONE);
-        let entry = Entry {
-            hash,
-            ends: Time::default(),
-            newer: NONE,
-            older: NONE,
-            next,
-            previous: NONE,
-            endpoint,
-        };
-        let i = match self.entries.get_mut(self.free as usize) {
-            Some(free) => {
-                let i = self.free;
-                self.free = free.newer;
-                *free = entry;
-                i
-            }
-            None => {
-                self.entries.push(entry);
-                (self.entries.len() - 1) as u32
-            }
-        };
-        if let Some(next) = self.entries.get_mut(next as usize) {
-            next.previous = i;
-        }
-        self.holders.insert(hash, i);
-        self.found.insert((hash, endpoint), i);
-        i
-    }
-
-    fn remove(&mut self, i: u32) {
-        let Some(&Entry { hash, endpoint, next, previous, .. }) = self.entries.get(i as usize)
-        else {
-            return;
-        };
-        self.unlink_use(i);
-        if let Some(next) = self.entries.get_mut(next as usize) {
-            next.previous = previous;
-        }
-        match self.entries.get_mut(previous as usize) {
-            Some(previous) => previous.next = next,
-            None if next == NONE => {
-                self.holders.remove(&hash);
-            }
-            None => {
-                self.holders.insert(hash, next);
-            }
-        }
-        self.found.remove(&(hash, endpoint));
-        self.entries[i as usize].newer = self.free;
-        self.free = i;
-    }
-
-    fn link_newest(&mut self, i: u32) {
-        let endpoint = self.entries[i as usize].endpoint.index();
-        let recency = &mut self.endpoints[endpoint];
-        let second = std::mem::replace(&mut recency.newest, i);
-        recency.len += 1;
-        match self.entries.get_mut(second as usize) {
-            Some(entry) => entry.newer = i,
-            None => recency.oldest = i,
-        }
-        let entry = &mut self.entries[i as usize];
-        (entry.newer, entry.older) = (NONE, second);
-    }
-
-    fn unlink_use(&mut self, i: u32) {
-        let Entry { endpoint, newer, older, .. } = self.entries[i as usize];
-        let recency = &mut self.endpoints[endpoint.index()];
-        recency.len -= 1;
-        match self.entries.get_mut(newer as usize) {
-            Some(entry) => entry.older = older,
-            None => recency.newest = older,
-        }
-        match self.entries.get_mut(older as usize) {
-            Some(entry) => entry.newer = newer,
-            None => recency.oldest = newer,
-        }
-    }
-}
-
-/// Spreads what is random already: block hashes. Multiplication by the golden ratio's fraction
-/// reaches the high bits, which the table reads too.
-#[derive(Debug, Default)]
-struct Mix(u64);
-
-impl Hasher for Mix {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&b| self.write_u64(u64::from(b)));
-    }
-
-    fn write_u16(&mut self, n: u16) {
-        self.write_u64(u64::from(n));
-    }
-
-    fn write_u64(&mut self, n: u64) {
-        let mixed = (self.0 ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = mixed ^ mixed >> 32;
+    /// Takes from what queries read whatever the ledger let go.
+    fn drop_gone(&self, ledger: &mut Ledger) {
+        ledger.tell_gone(|endpoint, hashes| {
+            self.held.remove(Holder::device(endpoint), hashes);
+        });
+        let next_end = ledger.next_end().map_or(u64::MAX, |ends| ends.0);
+        self.next_end.store(next_end, Ordering::Release);
     }
 }
