@@ -75,6 +75,8 @@ pub struct Router {
     /// On the approximate path all that is known; else what was just sent and not yet announced.
     history: RoutingHistory,
     matches: PrefixMatches,
+    /// Of the prompt's rest, while matches are raised.
+    spare: PrefixMatches,
     hashes: Vec<u64>,
     blocks: Vec<BlockHash>,
     scratch: Scratch,
@@ -118,6 +120,7 @@ impl Router {
             history,
             candidates,
             matches: PrefixMatches::new(),
+            spare: PrefixMatches::new(),
             hashes: Vec::new(),
             blocks: Vec::new(),
             scratch: Scratch::new(),
@@ -187,14 +190,15 @@ impl Router {
         }
         prefix_hashes(prompt, self.block_size, &mut self.hashes);
         self.blocks.extend(self.hashes.iter().copied().map(BlockHash));
+        self.history.expire(now);
         if let Knowledge::History { prompt_blocks, .. } = self.knowledge {
             self.blocks.truncate(prompt_blocks as usize);
-            self.history.find_matches(&self.blocks, now, &mut self.matches);
+            self.history.find_matches(&self.blocks, &mut self.matches);
             return;
         }
         self.index.find_matches(&self.blocks, &mut self.matches);
         if !self.raw_metrics {
-            self.history.raise_matches(&self.blocks, now, &mut self.matches);
+            self.history.raise_matches(&self.blocks, &mut self.matches, &mut self.spare);
         }
     }
 
