@@ -5,7 +5,7 @@ use kvsched_core::{BlockHash, Prompt};
 use kvsched_hash::BlockHasher;
 use kvsched_index::events::StreamSettings;
 use kvsched_index::{IndexBuildError, IndexBuilder, RoutingHistory};
-use kvsched_scorers::{Profile, ProfileError, picker, scorer};
+use kvsched_scorers::{InFlight, Profile, ProfileError, picker, scorer};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -18,7 +18,15 @@ pub struct RouterBuilder {
     history: Option<(NonZeroU32, Duration)>,
     index: IndexBuilder,
     streams: StreamSettings,
+    in_flight: Option<InFlight>,
+    speculation: Duration,
 }
+
+/// How long a request takes to be announced, at most.
+const SPECULATION: Duration = Duration::from_secs(2);
+
+/// Blocks that may be sent to one endpoint in that time and are remembered: a million tokens.
+const SPECULATIVE_BLOCKS: u32 = 1 << 16;
 
 /// Why a router could not be built.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -40,6 +48,8 @@ impl RouterBuilder {
             history: None,
             index: IndexBuilder::default(),
             streams: StreamSettings::default(),
+            in_flight: None,
+            speculation: SPECULATION,
         }
     }
 
@@ -77,6 +87,27 @@ impl RouterBuilder {
         self
     }
 
+    /// How long a prompt that was recorded ([`Router::record`]) is expected where it was sent, though
+    /// no event has told of it yet: else the requests of a burst scatter over the fleet, each
+    /// finding nothing cached. Default 2 s; zero goes by events alone.
+    pub const fn speculation(mut self, lease: Duration) -> Self {
+        self.speculation = lease;
+        self
+    }
+
+    /// Counts what was routed and has not come back, and brings the load rows of every request up
+    /// to date with it: metrics are polled late, and a burst would all land where they showed
+    /// room. Tell the router of every request that is sent ([`Router::record`]) and the ledger
+    /// ([`Router::in_flight`]) when it ended, and say in [`Load::observed_at`] how old metrics
+    /// are. A request that nobody ends counts for `lease`; ten minutes is longer than most
+    /// answers take.
+    ///
+    /// [`Load::observed_at`]: kvsched_core::Load::observed_at
+    pub fn in_flight(mut self, lease: Duration) -> Self {
+        self.in_flight = Some(InFlight::new(lease));
+        self
+    }
+
     /// The router.
     ///
     /// # Errors
@@ -85,12 +116,12 @@ impl RouterBuilder {
     pub fn build(self) -> Result<Router, BuildRouterError> {
         let block_size = self.hasher.block_size() as u32;
         let picture = match self.history {
-            Some((blocks, lease)) => {
-                Picture::History(RoutingHistory::new(blocks.get(), lease).into())
-            }
+            Some((blocks, lease)) => Picture::History(RoutingHistory::new(blocks.get(), lease)),
             None => Picture::Events {
                 index: self.index.block_size(block_size).build_shared()?,
                 settings: self.streams,
+                speculative: (!self.speculation.is_zero())
+                    .then(|| RoutingHistory::new(SPECULATIVE_BLOCKS, self.speculation)),
             },
         };
         let profile = match self.profile {
@@ -108,6 +139,7 @@ impl RouterBuilder {
             picture,
             members: Members::default(),
             profile,
+            in_flight: self.in_flight,
             fingerprint,
         })
     }

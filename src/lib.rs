@@ -26,6 +26,8 @@ pub use kvsched_index as index;
 pub use kvsched_index::{
     Applied, Endpoint, EndpointSpec, Holder, Index, RegistryError, Role, SharedIndex, events,
 };
-pub use kvsched_scorers::{Profile, Receipt, filter, picker, scorer};
+pub use kvsched_scorers::{
+    InFlight, Profile, Receipt, Routed, Ticket, filter, picker, preset, scorer,
+};
 pub use router::Router;
 pub use scratch::RouteScratch;

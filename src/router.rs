@@ -1,21 +1,25 @@
 use crate::ingest::with_identity;
 use crate::members::Members;
 use crate::{IngestError, RouteInput, RouteScratch, RouterBuilder, RouterError};
-use kvsched_core::{BlockHash, Decision, EndpointId, Prompt, Request, Time};
+use kvsched_core::{BlockHash, Decision, EndpointId, Load, Prompt, Request, Time};
 use kvsched_hash::{BlockHasher, BuildError, HashError, PrefixMemo};
 use kvsched_index::events::{EventStream, Heard, ReplayMessage, StreamSettings, TrustReport};
 use kvsched_index::{Endpoint, EndpointSpec, Identity, RegistryError, RoutingHistory, SharedIndex};
-use kvsched_scorers::{DecideInput, Profile, Receipt};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use kvsched_scorers::{DecideInput, InFlight, Profile, Receipt, Ticket};
 
 /// Where a router's picture of the caches comes from.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "there is one per router")]
 pub(crate) enum Picture {
     /// From what the engines announce: exact.
-    Events { index: SharedIndex, settings: StreamSettings },
+    Events {
+        index: SharedIndex,
+        settings: StreamSettings,
+        /// What was just sent somewhere and no event has told of.
+        speculative: Option<RoutingHistory>,
+    },
     /// From its own decisions: what it sent somewhere is probably cached there.
-    History(Mutex<RoutingHistory>),
+    History(RoutingHistory),
 }
 
 /// Decides which endpoint serves a prompt, from what their engines announce.
@@ -35,6 +39,7 @@ pub struct Router {
     pub(crate) picture: Picture,
     pub(crate) members: Members,
     pub(crate) profile: Profile,
+    pub(crate) in_flight: Option<InFlight>,
     /// What the hasher makes of a certain prompt: tells routers of other engines apart.
     pub(crate) fingerprint: BlockHash,
 }
@@ -78,16 +83,40 @@ impl Router {
 
     /// Forgets an endpoint and everything it holds. `false` for an unknown one.
     pub fn remove_endpoint(&self, endpoint: EndpointId) -> bool {
-        self.members.leave(endpoint, || match &self.picture {
-            Picture::Events { index, .. } => index.remove_endpoint(endpoint),
-            Picture::History(history) => lock(history).clear(endpoint),
+        self.members.leave(endpoint, || {
+            match &self.picture {
+                Picture::Events { index, .. } => index.remove_endpoint(endpoint),
+                Picture::History(_) => {}
+            }
+            if let Some(history) = self.learned() {
+                history.clear(endpoint);
+            }
+            if let Some(ledger) = &self.in_flight {
+                ledger.forget(endpoint);
+            }
         })
+    }
+
+    /// Says how many blocks `endpoint`'s cache holds, where a router that learns from its own
+    /// decisions was given another number for the fleet. `false` for an unknown endpoint.
+    pub fn set_cache_blocks(&self, endpoint: EndpointId, blocks: u32) -> bool {
+        let known = self.members.has(endpoint);
+        if known && let Picture::History(history) = &self.picture {
+            history.set_capacity(endpoint, blocks);
+        }
+        known
     }
 
     /// Sets a label of an endpoint (its role, zone, rack), in place of what it was. `false` for an
     /// unknown one.
     pub fn set_label(&self, endpoint: EndpointId, key: &str, value: &str) -> bool {
         self.members.set_label(endpoint, key, value)
+    }
+
+    /// Whether there is such an endpoint. Takes no lock.
+    #[must_use]
+    pub fn has_endpoint(&self, endpoint: EndpointId) -> bool {
+        self.members.has(endpoint)
     }
 
     /// What is known of an endpoint; `None` for an unknown one.
@@ -154,6 +183,9 @@ impl Router {
     ///
     /// If the endpoint is unknown.
     pub fn tick(&self, endpoint: EndpointId, now: Time) -> Result<Heard, IngestError> {
+        if let Some(history) = self.learned() {
+            history.expire(now);
+        }
         self.with_stream(endpoint, |stream, mut index, identity| {
             stream.tick(&mut index, identity, now)
         })
@@ -173,7 +205,13 @@ impl Router {
     ) -> Result<Heard, IngestError> {
         if let Picture::Events { index, .. } = &self.picture {
             if let Some(Some(stream)) = self.members.stream(endpoint).as_deref_mut() {
-                return Ok(with_identity(&self.hasher, |identity| f(stream, index, identity)));
+                let heard = with_identity(&self.hasher, |identity| f(stream, index, identity));
+                if (heard.restarted || heard.applied.cleared)
+                    && let Some(sent) = self.learned()
+                {
+                    sent.clear(endpoint);
+                }
+                return Ok(heard);
             }
         } else if self.members.has(endpoint) {
             return Ok(Heard::default());
@@ -181,7 +219,8 @@ impl Router {
         Err(IngestError::UnknownEndpoint(endpoint))
     }
 
-    /// How many of the prompt's tokens `endpoint` would serve from its cache. O(prompt).
+    /// How many of the prompt's tokens `endpoint` would serve from its cache, as far as its events
+    /// (or without events, our decisions) tell. O(prompt).
     ///
     /// # Errors
     ///
@@ -190,10 +229,9 @@ impl Router {
         &self,
         endpoint: EndpointId,
         prompt: &Prompt<'_>,
-        now: Time,
         scratch: &mut RouteScratch,
     ) -> Result<u32, HashError> {
-        self.look_up(prompt, now, scratch)?;
+        self.look_up(prompt, scratch)?;
         Ok(scratch.matches.blocks(endpoint) * self.block_size())
     }
 
@@ -213,20 +251,33 @@ impl Router {
             }
         }
         if self.profile.needs().matches {
-            self.look_up(&input.prompt, input.now, scratch)?;
+            self.look_up(&input.prompt, scratch)?;
+            if let Picture::Events { speculative: Some(sent), .. } = &self.picture {
+                sent.raise_matches(&scratch.hashes, &mut scratch.matches, &mut scratch.sent);
+            }
         } else {
             scratch.hashes.clear();
             scratch.matches.reset(0, 0);
         }
+        scratch.prompt_tokens = u32::try_from(input.prompt.tokens.len()).unwrap_or(u32::MAX);
+        scratch.expected_output_tokens = input.request.expected_output_tokens;
+        scratch.block_size = self.block_size();
         let request = Request {
-            prompt_tokens: u32::try_from(input.prompt.tokens.len()).unwrap_or(u32::MAX),
-            block_size: self.block_size(),
+            prompt_tokens: scratch.prompt_tokens,
+            block_size: scratch.block_size,
             ..input.request
+        };
+        let loads = match &self.in_flight {
+            Some(ledger) if input.loads.len() == input.candidates.len() => {
+                update(ledger, input, &mut scratch.loads);
+                &scratch.loads
+            }
+            _ => input.loads,
         };
         let labels = self.members.labels();
         let decide = DecideInput {
             request,
-            loads: input.loads,
+            loads,
             matches: &scratch.matches,
             labels: &labels,
             rates: input.rates,
@@ -238,13 +289,35 @@ impl Router {
 
     /// Says that the request last routed with `scratch` was sent to `endpoint`.
     ///
-    /// What a router without events knows, it learns here. `false` for an unknown endpoint.
-    pub fn record(&self, endpoint: EndpointId, scratch: &RouteScratch, now: Time) -> bool {
-        let known = self.members.has(endpoint);
-        if known && let Picture::History(history) = &self.picture {
-            lock(history).record(endpoint, &scratch.hashes, now);
+    /// What a router without events knows, it learns here; one with events expects the prompt there
+    /// until they tell ([`RouterBuilder::speculation`]). With a ledger
+    /// ([`RouterBuilder::in_flight`]) the request's work counts from now on, until
+    /// [`InFlight::finish`] of the ticket.
+    ///
+    /// # Errors
+    ///
+    /// If the endpoint is unknown.
+    pub fn record(
+        &self,
+        endpoint: EndpointId,
+        scratch: &RouteScratch,
+        now: Time,
+    ) -> Result<Option<Ticket>, RouterError> {
+        if !self.members.has(endpoint) {
+            return Err(RouterError::UnknownEndpoint(endpoint));
         }
-        known
+        if let Some(history) = self.learned() {
+            history.record(endpoint, &scratch.hashes, now);
+        }
+        let ledger = self.in_flight.as_ref();
+        Ok(ledger.map(|ledger| ledger.route(endpoint, scratch.routed(endpoint), now)))
+    }
+
+    /// The ledger of what was recorded and has not come back, if the router keeps one: to say that
+    /// a request had its first token or has ended, and to exchange with other replicas.
+    #[must_use]
+    pub const fn in_flight(&self) -> Option<&InFlight> {
+        self.in_flight.as_ref()
     }
 
     /// Why the last decision made with `scratch` was made; `None` before the first.
@@ -270,13 +343,16 @@ impl Router {
         self.hasher.block_size() as u32
     }
 
+    /// What is remembered of our own decisions.
+    const fn learned(&self) -> Option<&RoutingHistory> {
+        match &self.picture {
+            Picture::Events { speculative, .. } => speculative.as_ref(),
+            Picture::History(history) => Some(history),
+        }
+    }
+
     /// Hashes as much of the prompt as can be reused, and asks who holds it.
-    fn look_up(
-        &self,
-        prompt: &Prompt<'_>,
-        now: Time,
-        scratch: &mut RouteScratch,
-    ) -> Result<(), HashError> {
+    fn look_up(&self, prompt: &Prompt<'_>, scratch: &mut RouteScratch) -> Result<(), HashError> {
         // An engine always computes at least one token.
         let usable = prompt.tokens.len().saturating_sub(1) / self.hasher.block_size();
         match &mut scratch.memo {
@@ -291,13 +367,18 @@ impl Router {
                 index.find_matches(&scratch.hashes, &mut scratch.matches)
             }
             Picture::History(history) => {
-                lock(history).find_matches(&scratch.hashes, now, &mut scratch.matches);
+                history.find_matches(&scratch.hashes, &mut scratch.matches);
             }
         }
         Ok(())
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// The caller's load rows as of now, in a buffer that is kept.
+fn update(ledger: &InFlight, input: &RouteInput<'_>, rows: &mut Vec<Load>) {
+    rows.resize_with(input.loads.len(), Load::default);
+    for ((row, polled), &endpoint) in rows.iter_mut().zip(input.loads).zip(input.candidates) {
+        row.clone_from(polled);
+        ledger.apply(endpoint, row, input.now);
+    }
 }

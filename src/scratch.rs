@@ -1,6 +1,6 @@
-use kvsched_core::{BlockHash, PrefixMatches, Rng};
+use kvsched_core::{BlockHash, EndpointId, Load, PrefixMatches, Rng};
 use kvsched_hash::{MemoStats, PrefixMemo};
-use kvsched_scorers::Scratch;
+use kvsched_scorers::{Routed, Scratch};
 
 /// Buffers and randomness of one routing thread.
 ///
@@ -14,8 +14,16 @@ use kvsched_scorers::Scratch;
 pub struct RouteScratch {
     pub(crate) hashes: Vec<BlockHash>,
     pub(crate) matches: PrefixMatches,
+    /// What was just sent to them besides.
+    pub(crate) sent: PrefixMatches,
     pub(crate) profile: Scratch,
     pub(crate) rng: Rng,
+    /// The caller's load rows, brought up to date by the ledger.
+    pub(crate) loads: Vec<Load>,
+    /// Of the last prompt.
+    pub(crate) prompt_tokens: u32,
+    pub(crate) expected_output_tokens: u32,
+    pub(crate) block_size: u32,
     /// With the fingerprint of the router it was made for.
     pub(crate) memo: Option<(PrefixMemo, BlockHash)>,
 }
@@ -28,9 +36,14 @@ impl RouteScratch {
         Self {
             hashes: Vec::new(),
             matches: PrefixMatches::new(),
+            sent: PrefixMatches::new(),
             profile: Scratch::new(),
             rng: Rng::new(seed),
             memo: None,
+            loads: Vec::new(),
+            prompt_tokens: 0,
+            expected_output_tokens: 0,
+            block_size: 0,
         }
     }
 
@@ -51,5 +64,16 @@ impl RouteScratch {
     #[must_use]
     pub fn matches(&self) -> &PrefixMatches {
         &self.matches
+    }
+
+    /// What the last prompt brings to `endpoint`.
+    pub(crate) fn routed(&self, endpoint: EndpointId) -> Routed {
+        let cached = self.matches.blocks(endpoint).saturating_mul(self.block_size);
+        let cached_tokens = cached.min(self.prompt_tokens);
+        Routed {
+            uncached_tokens: self.prompt_tokens - cached_tokens,
+            cached_tokens,
+            output_tokens: self.expected_output_tokens,
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Threads route while others take in messages and change the fleet.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers may panic")]
+#![allow(clippy::disallowed_methods, reason = "threads belong to the caller: the test is one")]
 
 use kvsched::events::vllm;
 use kvsched::{

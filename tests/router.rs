@@ -43,9 +43,7 @@ fn payload(events: &[Event<'_>]) -> Vec<u8> {
 }
 
 fn cached(router: &Router, endpoint: EndpointId, tokens: &[u32]) -> u32 {
-    router
-        .cached_tokens(endpoint, &Prompt::new(tokens), Time(0), &mut RouteScratch::new(0))
-        .unwrap()
+    router.cached_tokens(endpoint, &Prompt::new(tokens), &mut RouteScratch::new(0)).unwrap()
 }
 
 #[test]
@@ -170,11 +168,103 @@ fn without_events_it_learns_from_its_own_decisions() {
     let input = RouteInput { loads: &loads, ..RouteInput::new(Prompt::new(&tokens), &ids) };
     let first = router.route(&input, &mut scratch).unwrap();
     assert_eq!(first.matched_blocks, 0);
-    router.record(first.endpoint, &scratch, Time(0));
-    let a_minute_later = RouteInput { now: Time::from_secs_f64(60.0), ..input };
-    assert_eq!(router.route(&a_minute_later, &mut scratch).unwrap().matched_blocks, 0);
+    router.record(first.endpoint, &scratch, Time(0)).unwrap();
     for seed in 0..10 {
         let again = router.route(&input, &mut RouteScratch::new(seed)).unwrap();
         assert_eq!((again.endpoint, again.matched_blocks), (first.endpoint, 4));
     }
+    // One endpoint's cache is smaller than the others'.
+    assert!(router.set_cache_blocks(first.endpoint, 3));
+    assert_eq!(router.route(&input, &mut scratch).unwrap().matched_blocks, 3);
+    router.tick(ids[0], Time::from_secs_f64(60.0)).unwrap();
+    assert_eq!(router.route(&input, &mut scratch).unwrap().matched_blocks, 0);
+}
+
+#[test]
+fn a_burst_of_one_new_prompt_lands_together() {
+    let router = router();
+    let ids: Vec<_> =
+        ["a", "b", "c"].iter().map(|&name| router.add_endpoint(name).unwrap()).collect();
+    let tokens = tokens(1000);
+    let loads = [Load::default(), Load::default(), Load::default()];
+    let mut scratch = RouteScratch::new(3);
+    let input = RouteInput { loads: &loads, ..RouteInput::new(Prompt::new(&tokens), &ids) };
+    let first = router.route(&input, &mut scratch).unwrap();
+    assert_eq!(first.matched_blocks, 0);
+    assert_eq!(router.record(first.endpoint, &scratch, Time(0)).unwrap(), None, "no ledger");
+
+    let second = router.route(&input, &mut scratch).unwrap();
+    assert_eq!((second.endpoint, second.matched_blocks), (first.endpoint, 62));
+    // Events alone know nothing of it, and it is not believed for ever.
+    assert_eq!(cached(&router, first.endpoint, &tokens), 0);
+    router.tick(ids[0], Time::from_secs_f64(2.0)).unwrap();
+    assert_eq!(router.route(&input, &mut scratch).unwrap().matched_blocks, 0);
+
+    // Nor of an engine that says its cache is empty.
+    router.record(first.endpoint, &scratch, Time::from_secs_f64(3.0)).unwrap();
+    assert_eq!(router.route(&input, &mut scratch).unwrap().matched_blocks, 62);
+    router.ingest(first.endpoint, 0, &payload(&[Event::Cleared]), Time(4)).unwrap();
+    assert_eq!(router.route(&input, &mut scratch).unwrap().matched_blocks, 0);
+}
+
+#[test]
+fn what_was_sent_counts_before_metrics_tell() {
+    let router = Router::builder(hasher())
+        .profile(kvsched::preset::by_name("least-request").unwrap())
+        .in_flight(Duration::from_secs(600))
+        .build()
+        .unwrap();
+    let ids = ["a", "b"].map(|name| router.add_endpoint(name).unwrap());
+    let tokens = tokens(1000);
+    // Metrics of the beginning, which are all there ever is.
+    let loads = [Load::default(), Load::default()];
+    let mut scratch = RouteScratch::new(3);
+    let mut sent = [0; 2];
+    let mut tickets = Vec::new();
+    for i in 1..=20 {
+        let now = Time(i);
+        let input =
+            RouteInput { loads: &loads, now, ..RouteInput::new(Prompt::new(&tokens), &ids) };
+        let chosen = router.route(&input, &mut scratch).unwrap().endpoint;
+        sent[chosen.index()] += 1;
+        tickets.push(router.record(chosen, &scratch, now).unwrap().unwrap());
+    }
+    assert_eq!(sent, [10, 10]);
+    let ledger = router.in_flight().unwrap();
+    for id in ids {
+        let outstanding = ledger.outstanding(id);
+        assert_eq!(outstanding.requests, sent[id.index()]);
+        assert_eq!(outstanding.prefill_tokens, 1000 * u64::from(sent[id.index()]));
+    }
+    assert!(tickets.iter().all(|&ticket| ledger.finish(ticket, 10, Time(30))));
+    assert!(ids.iter().all(|&id| ledger.outstanding(id).requests == 0));
+    assert!(router.record(EndpointId(7), &scratch, Time(0)).is_err());
+}
+
+#[test]
+fn a_remembered_prefix_hashes_as_a_new_one() {
+    let router = router();
+    let id = router.add_endpoint("a").unwrap();
+    router.ingest(id, 0, &stored(&tokens(3000)), Time(0)).unwrap();
+    let mut with = router.scratch_with_memo(0, 1 << 20).unwrap();
+    for len in [3000, 1, 0, 16, 17, 2000, 3000, 2992, 2993] {
+        let tokens = tokens(len);
+        let prompt = Prompt::new(&tokens);
+        let mut without = RouteScratch::new(0);
+        let cached = router.cached_tokens(id, &prompt, &mut without).unwrap();
+        assert_eq!(router.cached_tokens(id, &prompt, &mut with).unwrap(), cached);
+        assert_eq!(with.hashes(), without.hashes());
+    }
+    assert!(with.memo_stats().unwrap().remembered_blocks > 0);
+
+    // Another engine's router gets its own hashes, not the remembered ones.
+    let scheme = Scheme::vllm(VllmVersion::LATEST, Algorithm::Sha256, None).unwrap();
+    let other = BlockHasher::builder(scheme).block_size(BLOCK).build().unwrap();
+    let other = Router::builder(other).build().unwrap();
+    let tokens = tokens(100);
+    let id = other.add_endpoint("b").unwrap();
+    other.cached_tokens(id, &Prompt::new(&tokens), &mut with).unwrap();
+    let mut without = RouteScratch::new(0);
+    other.cached_tokens(id, &Prompt::new(&tokens), &mut without).unwrap();
+    assert_eq!(with.hashes(), without.hashes());
 }

@@ -132,7 +132,7 @@ impl Run {
         let start = Instant::now();
         let decision = router.route(&input, &mut self.scratch)?;
         self.decisions_ns.push(start.elapsed().as_nanos() as u64);
-        router.record(decision.endpoint, &self.scratch, now);
+        router.record(decision.endpoint, &self.scratch, now)?;
         if decision.matched_blocks > self.explained.0 {
             self.explained = (decision.matched_blocks, router.explain(&self.scratch));
         }

@@ -56,7 +56,7 @@ pub(crate) fn replay(capture: &Capture, scheme: Scheme) -> Result<CaptureResult,
             reset = true;
             continue;
         };
-        let predicted = router.cached_tokens(engine, &prompt(request), Time(0), &mut scratch)?;
+        let predicted = router.cached_tokens(engine, &prompt(request), &mut scratch)?;
         let note = match (request.is_concurrent(), reset) {
             (true, _) => Note::Concurrent,
             (false, true) => Note::AfterReset,

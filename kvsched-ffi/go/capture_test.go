@@ -128,7 +128,7 @@ func predict(t *testing.T, c *capture, h *kvsched.Hasher) {
 			continue
 		}
 		prompt := request.prompt(t)
-		got := must[int](t)(s.CachedTokens(endpoint, &prompt, 0))
+		got := must[int](t)(s.CachedTokens(endpoint, &prompt))
 		if !request.concurrent() {
 			if got != request.Cached && !(reset && got > request.Cached) {
 				t.Errorf("%s: predicted %d, engine %d", request.Label, got, request.Cached)

@@ -75,7 +75,7 @@ func TestErrorsWrapTheirKindAndSayWhatIsWrong(t *testing.T) {
 		{"prompt", func() error { _, err := h.Hash(big, nil); return err }, kvsched.ErrPrompt, "2147483648"},
 		{"embeds", func() error {
 			p := kvsched.Prompt{Tokens: count(16), Embeds: &kvsched.Embeds{Bytes: []byte{1}}}
-			_, err := s.CachedTokens(a, &p, 0)
+			_, err := s.CachedTokens(a, &p)
 			return err
 		}, kvsched.ErrInvalid, "`embeds_row` is 0"},
 	} {
@@ -155,10 +155,10 @@ func TestAHistoryLearnsWhatIsRecorded(t *testing.T) {
 	if err := s.Record(other, &p, 1); err != nil {
 		t.Fatal(err)
 	}
-	if got := must[int](t)(s.CachedTokens(other, &p, 1)); got != 96 {
+	if got := must[int](t)(s.CachedTokens(other, &p)); got != 96 {
 		t.Fatal(got)
 	}
-	if got := must[[]uint32](t)(s.Matches(a, &p, 1)); fmt.Sprint(got) != "[6 6]" {
+	if got := must[[]uint32](t)(s.Matches(a, &p)); fmt.Sprint(got) != "[6 6]" {
 		t.Fatal(got)
 	}
 }

@@ -412,10 +412,10 @@ func (b *buffers) route(handle schedulerHandle, r *Request, all *[]Ranked) (Deci
 	}, nil
 }
 
-func (b *buffers) cachedTokens(handle schedulerHandle, endpoint Endpoint, p *Prompt, now int64) (int, error) {
+func (b *buffers) cachedTokens(handle schedulerHandle, endpoint Endpoint, p *Prompt) (int, error) {
 	extras := b.lend(p)
 	defer b.pins.Unpin()
-	status := C.kvsched_cached_tokens(handle, b.scratch, C.uint32_t(endpoint), C.uint64_t(now),
+	status := C.kvsched_cached_tokens(handle, b.scratch, C.uint32_t(endpoint),
 		u32s(p.Tokens), C.size_t(len(p.Tokens)), extras, &b.cached, &b.text)
 	return int(b.cached), failure("cached tokens", status, &b.text)
 }

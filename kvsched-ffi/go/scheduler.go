@@ -428,7 +428,7 @@ func (s *Scheduler) route(request *Request, ranked *[]Ranked, why *string) (Deci
 }
 
 // CachedTokens is how many of a prompt's tokens an endpoint would serve from its cache.
-func (s *Scheduler) CachedTokens(endpoint Endpoint, prompt *Prompt, now int64) (int, error) {
+func (s *Scheduler) CachedTokens(endpoint Endpoint, prompt *Prompt) (int, error) {
 	handle, err := s.use()
 	if err != nil {
 		return 0, err
@@ -439,12 +439,12 @@ func (s *Scheduler) CachedTokens(endpoint Endpoint, prompt *Prompt, now int64) (
 		return 0, err
 	}
 	defer s.own.free.put(b)
-	return b.cachedTokens(handle, endpoint, prompt, now)
+	return b.cachedTokens(handle, endpoint, prompt)
 }
 
 // Matches is how many leading blocks of a prompt every endpoint holds, by endpoint; those beyond hold
 // none. Any one endpoint that exists has to be named.
-func (s *Scheduler) Matches(any Endpoint, prompt *Prompt, now int64) ([]uint32, error) {
+func (s *Scheduler) Matches(any Endpoint, prompt *Prompt) ([]uint32, error) {
 	handle, err := s.use()
 	if err != nil {
 		return nil, err
@@ -455,7 +455,7 @@ func (s *Scheduler) Matches(any Endpoint, prompt *Prompt, now int64) ([]uint32, 
 		return nil, err
 	}
 	defer s.own.free.put(b)
-	if _, err := b.cachedTokens(handle, any, prompt, now); err != nil {
+	if _, err := b.cachedTokens(handle, any, prompt); err != nil {
 		return nil, err
 	}
 	return b.matches()
@@ -474,7 +474,7 @@ func (s *Scheduler) Record(endpoint Endpoint, prompt *Prompt, now int64) error {
 		return err
 	}
 	defer s.own.free.put(b)
-	if _, err := b.cachedTokens(handle, endpoint, prompt, now); err != nil {
+	if _, err := b.cachedTokens(handle, endpoint, prompt); err != nil {
 		return err
 	}
 	return b.record(handle, endpoint, now)

@@ -183,7 +183,9 @@ pub unsafe extern "C" fn kvsched_trust(
         let id = endpoint_id(endpoint)?;
         // SAFETY: the caller's promise.
         let fleet = unsafe { fleet(scheduler) }?;
-        fleet.router.endpoint(id).ok_or_else(|| unknown(endpoint))?;
+        if !fleet.router.has_endpoint(id) {
+            return Err(unknown(endpoint));
+        }
         let (row, words) = match fleet.router.trust(id) {
             Some(report) => {
                 let trust = match report.trust {

@@ -177,7 +177,10 @@ pub unsafe extern "C" fn kvsched_route(
             ranked.fill(rank(&fleet.router, route));
         }
         if request.flags & KVSCHED_REQUEST_RECORD != 0 && fleet.learns {
-            fleet.router.record(chosen.endpoint, route, Time(request.now_ns));
+            fleet
+                .router
+                .record(chosen.endpoint, route, Time(request.now_ns))
+                .map_err(router_failure)?;
         }
         decision.write(Decision {
             score: chosen.score,
@@ -215,11 +218,8 @@ pub unsafe extern "C" fn kvsched_record(
         let id = endpoint_id(endpoint)?;
         // SAFETY: the caller's promise.
         let (fleet, buffers) = unsafe { (fleet(scheduler)?, lock(scratch)?) };
-        if fleet.router.record(id, &buffers.route, Time(now_ns)) {
-            Ok(())
-        } else {
-            Err(unknown(endpoint))
-        }
+        fleet.router.record(id, &buffers.route, Time(now_ns)).map_err(router_failure)?;
+        Ok(())
     };
     // SAFETY: the caller's promise.
     unsafe { boundary(error, body) }
@@ -240,7 +240,6 @@ pub unsafe extern "C" fn kvsched_cached_tokens(
     scheduler: *const Scheduler,
     scratch: *const Scratch,
     endpoint: u32,
-    now_ns: u64,
     tokens: *const u32,
     tokens_len: usize,
     extras: *const Extras,
@@ -254,15 +253,16 @@ pub unsafe extern "C" fn kvsched_cached_tokens(
         let id = endpoint_id(endpoint)?;
         // SAFETY: the caller's promise.
         let (fleet, mut buffers) = unsafe { (fleet(scheduler)?, lock(scratch)?) };
-        fleet.router.endpoint(id).ok_or_else(|| unknown(endpoint))?;
+        if !fleet.router.has_endpoint(id) {
+            return Err(unknown(endpoint));
+        }
         buffers.decided = false;
         // SAFETY: the caller's promise.
         let found = unsafe {
             with_prompt(tokens, extras, |prompt| {
-                let now = Time(now_ns);
                 fleet
                     .router
-                    .cached_tokens(id, prompt, now, &mut buffers.route)
+                    .cached_tokens(id, prompt, &mut buffers.route)
                     .map_err(Failure::of(Status::Prompt))
             })
         }?;

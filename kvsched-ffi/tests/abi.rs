@@ -244,7 +244,7 @@ fn a_handle_of_another_kind_or_none_is_refused() {
         // SAFETY: handles, if of the wrong kinds.
         let got = unsafe {
             let (none, out) = (null(), &raw mut cached);
-            kvsched_cached_tokens(scheduler, caller.scratch, 0, 0, none, 0, null(), out, null_mut())
+            kvsched_cached_tokens(scheduler, caller.scratch, 0, none, 0, null(), out, null_mut())
         };
         assert_eq!(got, status);
     }

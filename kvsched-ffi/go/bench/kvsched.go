@@ -48,7 +48,7 @@ func newOurs(f *fleet, hasher *kvsched.Hasher) (*ours, error) {
 // blocks are the leading blocks of prompt p that every endpoint holds, as the scheduler believes.
 func (o *ours) blocks(p int) ([]uint32, error) {
 	request := &o.requests[p]
-	return o.scheduler.Matches(request.Candidates[0].Endpoint, &request.Prompt, 0)
+	return o.scheduler.Matches(request.Candidates[0].Endpoint, &request.Prompt)
 }
 
 // stored is a message of an engine's event socket: an array of time, events and rank, in msgpack.

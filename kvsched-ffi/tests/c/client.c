@@ -168,7 +168,7 @@ static void replay(void) {
       extras.embeds = step->embeds;
       extras.embeds_len = step->embeds_len;
       extras.embeds_row = step->embeds_row;
-      OK(kvsched_cached_tokens(scheduler, scratch, engine, 0, step->tokens, step->tokens_len,
+      OK(kvsched_cached_tokens(scheduler, scratch, engine, step->tokens, step->tokens_len,
                                &extras, &cached, NULL));
       if (step->exact && cached != step->cached) {
         printf("%s: predicted %u, engine %u\n", step->label, cached, step->cached);
@@ -334,18 +334,18 @@ static void history(void) {
   endpoints[1] = candidates[1].endpoint = add(scheduler, "b");
   OK(kvsched_route(scheduler, scratch, &request, tokens, 10 * FIXTURE_BLOCK, NULL, candidates, 2,
                    NULL, 0, &decision, NULL, 0, NULL));
-  OK(kvsched_cached_tokens(scheduler, scratch, decision.endpoint, 1, tokens, 10 * FIXTURE_BLOCK,
+  OK(kvsched_cached_tokens(scheduler, scratch, decision.endpoint, tokens, 10 * FIXTURE_BLOCK,
                            NULL, &cached, NULL));
   EXPECT(cached == 0); /* routing alone teaches nothing */
   request.flags = KVSCHED_REQUEST_RECORD;
   OK(kvsched_route(scheduler, scratch, &request, tokens, 10 * FIXTURE_BLOCK, NULL, candidates, 2,
                    NULL, 0, &decision, NULL, 0, NULL));
-  OK(kvsched_cached_tokens(scheduler, scratch, decision.endpoint, 1, tokens, 10 * FIXTURE_BLOCK,
+  OK(kvsched_cached_tokens(scheduler, scratch, decision.endpoint, tokens, 10 * FIXTURE_BLOCK,
                            NULL, &cached, NULL));
   EXPECT(cached == 9 * FIXTURE_BLOCK);
   other = endpoints[decision.endpoint == endpoints[0]];
   OK(kvsched_record(scheduler, scratch, other, 1, NULL));
-  OK(kvsched_cached_tokens(scheduler, scratch, other, 1, tokens, 10 * FIXTURE_BLOCK, NULL, &cached,
+  OK(kvsched_cached_tokens(scheduler, scratch, other, tokens, 10 * FIXTURE_BLOCK, NULL, &cached,
                            NULL));
   EXPECT(cached == 9 * FIXTURE_BLOCK);
   STATUS(kvsched_record(scheduler, scratch, 77, 1, NULL), UNKNOWN_ENDPOINT);
@@ -494,7 +494,7 @@ static void misuse(void) {
     two[1].endpoint = 5;
     STATUS(ROUTE(scratch, &request, tokens, two, 2, NULL, 0, &decision, NULL, 0), UNKNOWN_ENDPOINT);
   }
-  STATUS(kvsched_cached_tokens(scheduler, scratch, 5, 0, tokens, 64, NULL, &cached, &error),
+  STATUS(kvsched_cached_tokens(scheduler, scratch, 5, tokens, 64, NULL, &cached, &error),
          UNKNOWN_ENDPOINT);
   STATUS(kvsched_explain(scheduler, scratch, NULL, 0, &len, &error), NO_DECISION);
   STATUS(kvsched_matches(scratch, NULL, 0, NULL, &error), NULL_POINTER);
