@@ -354,3 +354,18 @@ fn threads_share_one_ledger() {
         assert_eq!(ledger.outstanding(endpoint), Outstanding::default());
     }
 }
+
+#[test]
+fn a_ticket_survives_as_a_number_and_foreign_numbers_release_nothing() {
+    let ledger = InFlight::new(Duration::from_secs(60));
+    let ticket = ledger.route(EndpointId(3), routed(100), Time(1));
+    let bits = ticket.to_bits();
+    assert_ne!(bits, 0);
+    assert_eq!(Ticket::from_bits(bits), Some(ticket));
+    assert_eq!(Ticket::from_bits(0), None);
+    for foreign in [1 << 32 | bits, bits + 1, bits - 1, u64::MAX, 1 << 63] {
+        let Some(foreign) = Ticket::from_bits(foreign).filter(|t| *t != ticket) else { continue };
+        assert!(!ledger.first_token(foreign) && !ledger.finish(foreign, 1, Time(2)), "{foreign:?}");
+    }
+    assert!(ledger.finish(ticket, 1, Time(3)));
+}

@@ -58,6 +58,24 @@ pub struct Ticket {
     generation: u32,
 }
 
+impl Ticket {
+    /// The ticket as a number, for callers that cannot keep one. Never 0.
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        ((self.generation as u64) << 32 | self.entry as u64).wrapping_add(1)
+    }
+
+    /// The ticket of a number that [`Ticket::to_bits`] gave. Another number gives the ticket of no
+    /// request, or of another one; `None` for 0.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Option<Self> {
+        match bits.checked_sub(1) {
+            Some(bits) => Some(Self { entry: bits as u32, generation: (bits >> 32) as u32 }),
+            None => None,
+        }
+    }
+}
+
 /// What a request brings to its endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Routed {
