@@ -1,10 +1,10 @@
-use crate::Router;
 use crate::members::Members;
 use crate::router::Picture;
+use crate::{RestoreError, Restoring, Router};
 use kvsched_core::{BlockHash, Prompt};
 use kvsched_hash::BlockHasher;
 use kvsched_index::events::StreamSettings;
-use kvsched_index::{IndexBuildError, IndexBuilder, RoutingHistory};
+use kvsched_index::{IndexBuildError, IndexBuilder, RoutingHistory, SnapshotReader};
 use kvsched_scorers::{InFlight, Profile, ProfileError, picker, scorer};
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -106,6 +106,40 @@ impl RouterBuilder {
     pub fn in_flight(mut self, lease: Duration) -> Self {
         self.in_flight = Some(InFlight::new(lease));
         self
+    }
+
+    /// A router that begins with what another wrote down ([`Router::write_snapshot`]). Push the
+    /// snapshot's bytes, then finish.
+    ///
+    /// ```
+    /// # use kvsched::{Algorithm, BlockHasher, Router, Scheme, Time, VllmVersion};
+    /// # let scheme = Scheme::vllm(VllmVersion::LATEST, Algorithm::Sha256, None)?;
+    /// # let hasher = BlockHasher::builder(scheme).block_size(16).build()?;
+    /// let router = Router::builder(hasher.clone()).build()?;
+    /// let pod = router.add_endpoint("pod-a")?;
+    /// let mut file = Vec::new();
+    /// router.write_snapshot(|piece| file.extend(piece))?;
+    ///
+    /// let mut restoring = Router::builder(hasher).restore()?;
+    /// for piece in file.chunks(1000) {
+    ///     restoring.push(piece)?;
+    /// }
+    /// let replica = restoring.finish(Time(0))?;
+    /// assert_eq!(replica.find_endpoint("pod-a", 0), Some(pod));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`RouterBuilder::build`], or if it were to learn from its own decisions.
+    pub fn restore(self) -> Result<Restoring, RestoreError> {
+        let index = self.index.clone().block_size(self.hasher.block_size() as u32);
+        let router = self.build()?;
+        if let Picture::History(_) = router.picture {
+            return Err(RestoreError::NoEvents);
+        }
+        let index = index.build_shared().map_err(BuildRouterError::from)?;
+        Ok(Restoring { router, reader: SnapshotReader::new(index) })
     }
 
     /// The router.

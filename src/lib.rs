@@ -15,6 +15,7 @@ mod input;
 mod members;
 mod router;
 mod scratch;
+mod snapshot;
 
 pub use builder::{BuildRouterError, RouterBuilder};
 pub use error::{IngestError, RouterError};
@@ -31,3 +32,4 @@ pub use kvsched_scorers::{
 };
 pub use router::Router;
 pub use scratch::RouteScratch;
+pub use snapshot::{RestoreError, Restoring};

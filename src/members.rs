@@ -119,6 +119,21 @@ impl Members {
         Some(lock(&self.seat(id)?.stream)).filter(|stream| stream.is_some())
     }
 
+    /// Calls `look` with the endpoints by id and their streams, which nothing changes meanwhile.
+    pub(crate) fn hold_still<R>(
+        &self,
+        look: impl FnOnce(&[(&Endpoint, Option<&EventStream>)]) -> R,
+    ) -> R {
+        let registry = lock(&self.registry);
+        let streams: Vec<_> =
+            registry.iter().map(|endpoint| (endpoint, self.stream(endpoint.id()))).collect();
+        let held: Vec<_> = streams
+            .iter()
+            .map(|(endpoint, stream)| (*endpoint, stream.as_deref().and_then(Option::as_ref)))
+            .collect();
+        look(&held)
+    }
+
     /// The registry, alone.
     pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
         lock(&self.registry)

@@ -131,6 +131,19 @@ impl Router {
         self.members.registry().find(name, rank).map(Endpoint::id)
     }
 
+    /// How many endpoints there are.
+    #[must_use]
+    pub fn endpoint_count(&self) -> usize {
+        self.members.registry().len()
+    }
+
+    /// The number of the next message that `endpoint`'s stream waits for: all before are in the
+    /// picture. `None` for an unknown one and where there are no events.
+    #[must_use]
+    pub fn next_sequence(&self, endpoint: EndpointId) -> Option<u64> {
+        Some(self.members.stream(endpoint)?.as_ref()?.next_sequence())
+    }
+
     /// The endpoints, by id.
     #[must_use]
     pub fn endpoints(&self) -> Vec<Endpoint> {

@@ -4,9 +4,9 @@
 
 use kvsched::events::{ReplayMessage, vllm};
 use kvsched::{
-    Algorithm, BlockHash, BlockHasher, EndpointId, EngineHash, Event, HashError, IngestError, Load,
-    Prompt, RegistryError, RouteError, RouteInput, RouteScratch, Router, RouterError, Scheme,
-    Stored, Time, Trust, VllmVersion,
+    Algorithm, BlockHash, BlockHasher, EndpointId, EndpointSpec, EngineHash, Event, HashError,
+    IngestError, Load, Prompt, RegistryError, RestoreError, Role, RouteError, RouteInput,
+    RouteScratch, Router, RouterError, Scheme, Stored, Time, Trust, VllmVersion,
 };
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -267,4 +267,52 @@ fn a_remembered_prefix_hashes_as_a_new_one() {
     let mut without = RouteScratch::new(0);
     other.cached_tokens(id, &Prompt::new(&tokens), &mut without).unwrap();
     assert_eq!(with.hashes(), without.hashes());
+}
+
+#[test]
+fn a_snapshot_seeds_a_replica_that_goes_on_where_it_was_taken() {
+    let router = router();
+    let spec = |name| {
+        let labels = [("zone", "b")].into_iter().collect();
+        EndpointSpec::new(name).rank(1).role(Role::Decode).model("m").labels(labels)
+    };
+    let ids = ["a", "b", "c", "d"].map(|name| router.add_endpoint(spec(name)).unwrap());
+    let tokens = tokens(1000);
+    for id in [ids[0], ids[2], ids[3]] {
+        router.ingest(id, 0, &stored(&tokens), Time(0)).unwrap();
+    }
+    router.remove_endpoint(ids[0]);
+    // A gap nobody filled: what is known of `d` is not whole.
+    router.ingest(ids[3], 5, &payload(&[]), Time(0)).unwrap();
+    router.replayed(ids[3], ReplayMessage::End, Time(0)).unwrap();
+
+    let mut bytes = Vec::new();
+    router.write_snapshot(|piece| bytes.extend(piece)).unwrap();
+    let restore = |bytes: &[u8]| {
+        let mut restoring = Router::builder(hasher()).restore()?;
+        bytes.chunks(7).try_for_each(|piece| restoring.push(piece))?;
+        restoring.finish(Time(9))
+    };
+    let replica = restore(&bytes).unwrap();
+    assert_eq!(replica.endpoints().len(), 3);
+    for (ours, theirs) in replica.endpoints().iter().zip(router.endpoints()) {
+        assert_eq!((ours.id(), ours.spec()), (theirs.id(), theirs.spec()));
+    }
+    assert_eq!(cached(&replica, ids[2], &tokens), cached(&router, ids[2], &tokens));
+    assert_eq!(replica.trust(ids[2]).unwrap().trust, Trust::Exact);
+    assert_eq!(replica.trust(ids[3]).unwrap().trust, Trust::Approximate);
+    assert_eq!((replica.next_sequence(ids[2]), replica.next_sequence(ids[3])), (Some(1), Some(0)));
+    let heard = replica.ingest(ids[2], 1, &payload(&[Event::Cleared]), Time(9)).unwrap();
+    assert_eq!((heard.batches, cached(&replica, ids[2], &tokens)), (1, 0));
+    // The id of the one that left is free.
+    assert_eq!(replica.add_endpoint("e").unwrap(), ids[0]);
+
+    for len in 0..bytes.len() {
+        assert!(restore(&bytes[..len]).is_err(), "{len} of {} bytes", bytes.len());
+    }
+    let scheme = Scheme::vllm(VllmVersion::LATEST, Algorithm::Sha256, None).unwrap();
+    let other = BlockHasher::builder(scheme).block_size(BLOCK).build().unwrap();
+    let mut restoring = Router::builder(other).restore().unwrap();
+    restoring.push(&bytes).unwrap();
+    assert!(matches!(restoring.finish(Time(0)), Err(RestoreError::Hasher { .. })));
 }

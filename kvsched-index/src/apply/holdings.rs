@@ -85,4 +85,5 @@ macro_rules! as_the_index {
 }
 
 as_the_index!(Index, Index);
+as_the_index!(SharedIndex, SharedIndex);
 as_the_index!(&SharedIndex, SharedIndex);
