@@ -245,6 +245,9 @@ impl Router {
         scratch: &mut RouteScratch,
     ) -> Result<u32, HashError> {
         self.look_up(prompt, scratch)?;
+        scratch.prompt_tokens = u32::try_from(prompt.tokens.len()).unwrap_or(u32::MAX);
+        scratch.expected_output_tokens = 0;
+        scratch.block_size = self.block_size();
         Ok(scratch.matches.blocks(endpoint) * self.block_size())
     }
 
@@ -300,7 +303,7 @@ impl Router {
         Ok(self.profile.decide(decide, &mut scratch.rng, &mut scratch.profile)?)
     }
 
-    /// Says that the request last routed with `scratch` was sent to `endpoint`.
+    /// Says that the request last routed (or looked up) with `scratch` was sent to `endpoint`.
     ///
     /// What a router without events knows, it learns here; one with events expects the prompt there
     /// until they tell ([`RouterBuilder::speculation`]). With a ledger
