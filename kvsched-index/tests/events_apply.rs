@@ -267,36 +267,56 @@ impl Stream {
         }
         copies
     }
-
-    /// Two batches in which nothing of this happens.
-    fn pause(&mut self) {
-        self.batch(&[]);
-        self.batch(&[]);
-    }
 }
 
 #[test]
 fn a_prompt_said_again_has_no_more_copies() {
     let mut s = Stream::new();
     s.batch(&[run(None, [1, 2, 3])]);
-    s.pause();
     let applied = s.batch(&[run(None, [1, 2, 3]), run(3, [4])]);
     assert_eq!((applied.again, applied.copies, applied.stored), (3, 0, 1));
     assert_eq!([1, 2, 3, 4].map(|b| s.copies(b)), [1, 1, 1, 1]);
 }
 
 #[test]
-fn one_prompt_computed_twice_at_a_time_has_two_copies() {
-    for same_batch in [true, false] {
+fn a_prompt_computed_anew_in_a_full_cache_has_two_copies() {
+    for evicted in 0..3 {
         let mut s = Stream::new();
-        s.batch(&[run(None, [1, 2])]);
-        if same_batch {
-            s = Stream::new();
-            s.batch(&[run(None, [1, 2]), run(None, [1, 2])]);
-        } else {
-            s.batch(&[run(None, [1, 2])]);
+        s.batch(&[run(None, [1, 2]), run(None, [8, 9])]);
+        let mut batch = vec![gone([9]), gone([8])];
+        batch.truncate(evicted);
+        batch.push(run(None, [1, 2]));
+        let expected = if evicted == 2 { (2, 0) } else { (0, 2) };
+        let applied = s.batch(&batch);
+        assert_eq!((applied.copies, applied.again), expected, "{evicted} evicted for it");
+    }
+    // What was evicted for something else says nothing.
+    let mut s = Stream::new();
+    s.batch(&[run(None, [1, 2]), run(None, [8, 9])]);
+    let batch = [gone([9]), gone([8]), run(None, [3]), run(None, [1, 2])];
+    assert_eq!(s.batch(&batch).again, 2);
+}
+
+/// One-block prompts said again count as copies, until the prompt is told of at length.
+#[test]
+fn a_first_block_that_a_longer_prompt_begins_with_has_one_copy() {
+    let mut s = Stream::new();
+    for _ in 0..4 {
+        s.batch(&[run(None, [1])]);
+    }
+    let applied = s.batch(&[run(None, [1, 2, 3])]);
+    assert_eq!((applied.stored, applied.again, applied.copies), (3, 0, 0));
+    assert_eq!([1, 2, 3].map(|b| s.copies(b)), [1, 1, 1]);
+    // Not where more of it is held, and not where groups share the blocks.
+    for (held, other_group) in [(2, false), (1, true)] {
+        let mut s = Stream::new();
+        if other_group {
+            s.batch(&[run(None, [7]).in_group(1)]);
         }
-        assert_eq!([1, 2].map(|b| s.copies(b)), [2, 2], "in one batch: {same_batch}");
+        s.batch(&[run(None, 1..=held)]);
+        s.batch(&[gone([5]), gone([5]), run(None, 1..=held)]);
+        assert_eq!(s.batch(&[run(None, [1, 2, 3])]).copies as u64, held);
+        assert_eq!(s.copies(1), 3);
     }
 }
 
@@ -304,7 +324,6 @@ fn one_prompt_computed_twice_at_a_time_has_two_copies() {
 fn the_last_block_of_a_full_hit_is_computed_again() {
     let mut s = Stream::new();
     s.batch(&[run(None, [1, 2, 3])]);
-    s.pause();
     let applied = s.batch(&[run(2, [3])]);
     assert_eq!((applied.again, applied.copies), (0, 1));
     assert_eq!([1, 2, 3].map(|b| s.copies(b)), [1, 1, 2]);
@@ -314,14 +333,10 @@ fn the_last_block_of_a_full_hit_is_computed_again() {
 fn a_prompt_of_one_block_is_computed_again_unless_somebody_goes_on() {
     let mut s = Stream::new();
     s.batch(&[run(None, [1])]);
-    s.pause();
     assert_eq!(s.batch(&[run(None, [1])]).copies, 1);
-    s.pause();
     assert_eq!(s.batch(&[run(None, [1]), run(1, [2])]).again, 1);
-    s.pause();
     // Going on before it, or in another group, is not going on from it.
     assert_eq!(s.batch(&[run(1, [5]), run(None, [1])]).copies, 1);
-    s.pause();
     assert_eq!(s.batch(&[run(None, [1]), run(1, [2]).in_group(1)]).copies, 1);
     assert_eq!(s.copies(1), 4);
 }
@@ -331,13 +346,11 @@ fn a_prompt_held_in_part_is_computed_again() {
     let mut s = Stream::new();
     s.batch(&[run(None, [1, 2, 3])]);
     s.batch(&[gone([2])]);
-    s.pause();
     // Block 3 is held and unreachable; the engine computes 2 and 3 from what it hit.
     assert_eq!(s.batch(&[run(1, [2, 3])]).copies, 1);
     assert_eq!([1, 2, 3].map(|b| s.copies(b)), [1, 1, 2]);
     s.batch(&[run(None, [1, 2, 3])]);
     s.batch(&[gone([1])]);
-    s.pause();
     assert_eq!(s.batch(&[run(None, [1, 2, 3])]).copies, 2);
     assert_eq!([1, 2, 3].map(|b| s.copies(b)), [1, 2, 2]);
 }
@@ -354,10 +367,8 @@ fn what_another_group_lacks_is_computed_again_for_all() {
             s.batch(&batch)
         };
         both(&mut s);
-        s.pause();
         assert_eq!(both(&mut s).again, 6, "both groups hold all: said again");
         s.batch(&[gone([1, 2]).in_group(1)]);
-        s.pause();
         let applied = both(&mut s);
         assert_eq!((applied.stored, applied.copies, applied.again), (2, 4, 0));
         assert_eq!([1, 2, 3].map(|b| s.copies(b)), [2, 2, 2]);
@@ -369,7 +380,6 @@ fn another_groups_other_prompt_decides_nothing() {
     let mut s = Stream::new();
     let both = |b: u64| [run(None, [b, 2]), run(None, [b, 2]).in_group(1)];
     s.batch(&both(1));
-    s.pause();
     let applied = s.batch(&[both(1), both(7)].concat());
     assert_eq!((applied.again, applied.stored, applied.copies), (4, 2, 2));
 }
@@ -378,21 +388,12 @@ fn another_groups_other_prompt_decides_nothing() {
 #[test]
 fn what_cannot_be_decided_is_taken_as_documented() {
     let mut s = Stream::new();
-    s.batch(&[run(None, [1, 2])]);
-    assert_eq!(s.batch(&[run(None, [1, 2])]).copies, 2, "said again at once: as a copy");
+    let both = s.batch(&[run(None, [1, 2]), run(None, [1, 2])]);
+    assert_eq!(both.again, 2, "computed anew in a cache with room: as said again");
     let mut s = Stream::new();
     s.batch(&[run(None, [1])]);
-    s.pause();
     let both = s.batch(&[run(None, [1]), run(1, [2])]);
     assert_eq!(both.again, 1, "computed again while another goes on: as said again");
-}
-
-#[test]
-fn recency_ends_with_the_second_batch() {
-    let mut s = Stream::new();
-    s.batch(&[run(None, [1, 2])]);
-    s.batch(&[]);
-    assert_eq!(s.batch(&[run(None, [1, 2])]).again, 2);
 }
 
 #[test]
@@ -406,7 +407,7 @@ fn a_hash_in_two_groups_is_two_blocks() {
 }
 
 #[test]
-fn clearing_forgets_blocks_and_recency() {
+fn clearing_forgets_blocks() {
     let mut s = Stream::new();
     s.batch(&[run(None, [1, 2])]);
     let applied = s.batch(&[Say::Clear, run(None, [1])]);
@@ -452,7 +453,6 @@ fn slower_tiers_hold_a_block_once() {
     });
     s.batch(&[run(None, [1])]);
     s.events(&[placeholder]);
-    s.pause();
     assert_eq!(s.events(&[placeholder]).copies, 0);
     let gone = Removed { hashes: &hashes, medium: Some(Medium("CPU")), ..GONE };
     assert_eq!(s.events(&[Event::Removed(gone)]).removed, 1);
@@ -581,7 +581,6 @@ fn no_batch_takes_quadratic_time() {
     let others = roots.iter().cloned().map(|r| r.in_group(1));
     let all: Vec<_> = roots.iter().cloned().chain(others).collect();
     s.batch(&all);
-    s.pause();
     // All held, all in doubt, none continued.
     let applied = s.batch(&all);
     assert_eq!(applied.copies, 2 * n as usize);

@@ -1,14 +1,47 @@
-use super::{Batch, Holdings, is_masked, tier};
+use super::{At, Batch, Holdings, is_masked, tier};
 use crate::{Holder, Repeat};
 use kvsched_core::{AnnouncedKey, BlockHash, EngineHash, Event, Group, Stored, Tier};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What this batch and the one before announced, as far as telling repetitions from copies and
-/// finding the place of masked blocks needs it. See [the module above](super).
+/// What a store means for the blocks its holder holds already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// They were only said again.
+    Again,
+    /// There is one more copy of each.
+    Copies,
+    /// Only the first is held, and has one copy, however many were counted.
+    FirstOfOne,
+}
+
+impl Meaning {
+    pub(super) fn repeat(self) -> Repeat {
+        match self {
+            Self::Copies => Repeat::Copy,
+            Self::Again | Self::FirstOfOne => Repeat::Known,
+        }
+    }
+
+    /// Before a store of `names`: leaves no copies of the first that would have to be removed
+    /// one by one.
+    pub(super) fn forget_copies(
+        self,
+        index: &mut impl Holdings,
+        holder: Holder,
+        names: &[BlockHash],
+    ) {
+        if let (Self::FirstOfOne, Some(&first)) = (self, names.first()) {
+            while index.holds(holder, first) {
+                index.remove(holder, &[first]);
+            }
+        }
+    }
+}
+
+/// What this batch announced, as far as telling repetitions from copies and finding the place of
+/// masked blocks needs it. See [the module above](super).
 #[derive(Debug, Default)]
 pub(super) struct Announcements {
-    /// First hashes of prompts first stored in this batch and in the one before.
-    recent: [BTreeSet<(Holder, EngineHash)>; 2],
     /// Roots of this batch so far: whether their holders held them wholly, by event number.
     roots: BTreeMap<usize, bool>,
     /// The batch's stores with a parent, by holder and parent, once asked for.
@@ -30,59 +63,47 @@ const NEIGHBOURS: usize = 64;
 
 impl Announcements {
     pub(super) fn next_batch(&mut self) {
-        self.recent.swap(0, 1);
-        self.recent[0].clear();
-        self.roots.clear();
-        self.continued = None;
-        self.places = None;
+        *self = Self::default();
     }
 
-    pub(super) fn clear(&mut self) {
-        self.recent.iter_mut().for_each(BTreeSet::clear);
-    }
-
-    /// What storing `stored`, event `i` of the batch, means for the blocks already held.
-    pub(super) fn judge<'e>(
+    /// What a store means for the blocks already held.
+    pub(super) fn judge<'e, B: Batch<'e>>(
         &mut self,
-        batch: &impl Batch<'e>,
-        i: usize,
+        at: &At<'_, B>,
         stored: &Stored<'_>,
         holder: Holder,
         is_hybrid: bool,
         held: &impl Fn(Holder, EngineHash) -> bool,
-    ) -> Repeat {
+    ) -> Meaning {
         // Slower tiers hold a block once, by its hash.
         if holder.tier != Tier::DEVICE {
-            return Repeat::Known;
+            return Meaning::Again;
         }
         let (None, Some(&first)) = (stored.parent, stored.hashes.first()) else {
-            return Repeat::Copy;
+            return Meaning::Copies;
         };
-        let holds_all = stored.hashes.iter().all(|&h| held(holder, h));
-        self.roots.insert(i, holds_all);
+        let held_first = stored.hashes.iter().take_while(|&&h| held(holder, h)).count();
+        let holds_all = held_first == stored.hashes.len();
+        self.roots.insert(at.event, holds_all);
         if !holds_all {
-            if !held(holder, first) {
-                self.recent[0].insert((holder, first));
-            }
-            return Repeat::Copy;
+            let recounts = held_first == 1 && !is_hybrid;
+            return if recounts { Meaning::FirstOfOne } else { Meaning::Copies };
         }
-        let is_recent = self.recent.iter().any(|r| r.contains(&(holder, first)));
-        let is_again = !is_recent
-            && (stored.hashes.len() > 1 || self.is_continued(batch, i, holder, first))
-            && !(is_hybrid && self.is_computed_for_others(batch, i, stored, holder, held));
-        if is_again { Repeat::Known } else { Repeat::Copy }
+        let is_again = at.removed_before < stored.hashes.len()
+            && (stored.hashes.len() > 1 || self.is_continued(at, holder, first))
+            && !(is_hybrid && self.is_computed_for_others(at, stored, holder, held));
+        if is_again { Meaning::Again } else { Meaning::Copies }
     }
 
     /// Whether a later store of the batch goes on from `hash`.
     fn is_continued<'e>(
         &mut self,
-        batch: &impl Batch<'e>,
-        i: usize,
+        at: &At<'_, impl Batch<'e>>,
         holder: Holder,
         hash: EngineHash,
     ) -> bool {
         let continued = self.continued.get_or_insert_with(|| {
-            stores(batch)
+            stores(at.batch)
                 .filter_map(|(i, s)| {
                     let tier = tier(s.medium, s.locality).unwrap_or(Tier::MAX);
                     Some((tier, s.group.unwrap_or_default(), s.parent?, i))
@@ -90,20 +111,19 @@ impl Announcements {
                 .collect()
         });
         let key = |i| (holder.tier, holder.group, hash, i);
-        continued.range(key(i + 1)..=key(usize::MAX)).next().is_some()
+        continued.range(key(at.event + 1)..=key(usize::MAX)).next().is_some()
     }
 
     /// Whether the batch stores the same first tokens for another group that lacks some of them.
     fn is_computed_for_others<'e>(
         &self,
-        batch: &impl Batch<'e>,
-        i: usize,
+        at: &At<'_, impl Batch<'e>>,
         stored: &Stored<'_>,
         holder: Holder,
         held: &impl Fn(Holder, EngineHash) -> bool,
     ) -> bool {
-        let start = i.saturating_sub(NEIGHBOURS);
-        let mut others = batch.clone().enumerate().skip(start).take(2 * NEIGHBOURS + 1);
+        let start = at.event.saturating_sub(NEIGHBOURS);
+        let mut others = at.batch.clone().enumerate().skip(start).take(2 * NEIGHBOURS + 1);
         others.any(|(j, other)| {
             let Event::Stored(other) = other else { return false };
             let group = other.group.unwrap_or_default();
