@@ -1,15 +1,104 @@
-//! Where events meet hashing: what an announced block is called in the index.
+//! From an engine's messages to the index: where events meet hashing.
 
-use kvsched_core::{BlockHash, Stored};
+use crate::router::Picture;
+use crate::{IngestError, Router};
+use kvsched_core::{BlockHash, EndpointId, Stored, Time};
 use kvsched_hash::{BlockHasher, Digest, group_view};
-use kvsched_index::Identity;
+use kvsched_index::events::{EventStream, Heard, ReplayMessage, TrustReport};
+use kvsched_index::{Identity, SharedIndex};
+
+impl Router {
+    /// Takes in one message of an engine's event stream: its sequence number and its payload, as
+    /// the socket delivered them, at `now`.
+    ///
+    /// The outcome says whether the engine must be asked for a replay, because messages are
+    /// missing; hand in the answers with [`Router::replayed`]. A router that learns from its own
+    /// decisions ([`RouterBuilder::history`]) has no use for events and passes them over.
+    ///
+    /// # Errors
+    ///
+    /// If the endpoint is unknown. Bytes that are not events are no error of the caller's: the
+    /// message counts as missing and the outcome asks for a replay.
+    pub fn ingest(
+        &self,
+        endpoint: EndpointId,
+        sequence: u64,
+        payload: &[u8],
+        now: Time,
+    ) -> Result<Heard, IngestError> {
+        self.with_stream(endpoint, Some(now), |stream, mut index, identity| {
+            stream.receive(&mut index, identity, sequence, payload, now)
+        })
+    }
+
+    /// Takes in one message of a replay that [`Router::ingest`] asked for, at `now`.
+    ///
+    /// # Errors
+    ///
+    /// If the endpoint is unknown.
+    pub fn replayed(
+        &self,
+        endpoint: EndpointId,
+        message: ReplayMessage<'_>,
+        now: Time,
+    ) -> Result<Heard, IngestError> {
+        self.with_stream(endpoint, Some(now), |stream, mut index, identity| {
+            stream.replayed(&mut index, identity, message, now)
+        })
+    }
+
+    /// Lets time pass for `endpoint`'s stream: gives up on a replay that does not come, finds the
+    /// engine silent. Call it every second or so.
+    ///
+    /// # Errors
+    ///
+    /// If the endpoint is unknown.
+    pub fn tick(&self, endpoint: EndpointId, now: Time) -> Result<Heard, IngestError> {
+        if let Some(history) = self.learned() {
+            history.expire(now);
+        }
+        self.with_stream(endpoint, None, |stream, mut index, identity| {
+            stream.tick(&mut index, identity, now)
+        })
+    }
+
+    /// How far the picture of `endpoint` can be believed, and why; `None` for an unknown one and
+    /// where there are no events.
+    #[must_use]
+    pub fn trust(&self, endpoint: EndpointId) -> Option<TrustReport> {
+        Some(self.members.stream(endpoint)?.as_ref()?.trust())
+    }
+
+    fn with_stream(
+        &self,
+        endpoint: EndpointId,
+        heard_at: Option<Time>,
+        f: impl FnOnce(&mut EventStream, &SharedIndex, &mut Identity<'_>) -> Heard,
+    ) -> Result<Heard, IngestError> {
+        if let Picture::Events { index, .. } = &self.picture {
+            if let Some(Some(stream)) = self.members.stream(endpoint).as_deref_mut() {
+                let heard = with_identity(&self.hasher, |identity| f(stream, index, identity));
+                self.members.publish(endpoint, stream.trust().trust, heard_at);
+                if (heard.restarted || heard.applied.cleared)
+                    && let Some(sent) = self.learned()
+                {
+                    sent.clear(endpoint);
+                }
+                return Ok(heard);
+            }
+        } else if self.members.has(endpoint) {
+            return Ok(Heard::default());
+        }
+        Err(IngestError::UnknownEndpoint(endpoint))
+    }
+}
 
 /// Calls `f` with the way in which announced hashes become those that `hasher` computes.
 ///
 /// An engine whose scheme is computed announces them as they are. For every other scheme they
 /// come from the announced tokens; what those do not tell is left out of the index and counted
 /// ([`Applied::unnamed`](kvsched_index::Applied::unnamed)).
-pub(crate) fn with_identity<R>(hasher: &BlockHasher, f: impl FnOnce(&mut Identity<'_>) -> R) -> R {
+pub fn with_identity<R>(hasher: &BlockHasher, f: impl FnOnce(&mut Identity<'_>) -> R) -> R {
     if hasher.scheme().is_announced() {
         return f(&mut Identity::Engine);
     }

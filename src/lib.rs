@@ -13,12 +13,14 @@ mod error;
 mod ingest;
 mod input;
 mod members;
+mod route;
 mod router;
 mod scratch;
 mod snapshot;
 
 pub use builder::{BuildRouterError, RouterBuilder};
 pub use error::{IngestError, RouterError};
+pub use ingest::with_identity;
 pub use input::RouteInput;
 pub use kvsched_core::*;
 pub use kvsched_hash as hash;

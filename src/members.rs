@@ -1,11 +1,11 @@
 //! Who the endpoints are, and each one's event stream.
 
 use arc_swap::ArcSwap;
-use kvsched_core::{EndpointId, Labels};
+use kvsched_core::{EndpointId, Knowledge, Labels, Time, Trust};
 use kvsched_index::events::{EventStream, StreamSettings};
 use kvsched_index::{Endpoint, EndpointSpec, Registry, RegistryError};
 use std::array;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Seats are made so many at a time, when the first of them is taken.
@@ -28,7 +28,13 @@ struct Seat {
     taken: AtomicBool,
     /// `None` while nobody has the id, and where events are of no use.
     stream: Mutex<Option<EventStream>>,
+    /// What the stream says of itself, for requests to read without its lock.
+    trust: AtomicU8,
+    heard_at: AtomicU64,
 }
+
+/// By their numbers in [`Seat::trust`].
+const TRUSTS: [Trust; 4] = [Trust::Exact, Trust::Degraded, Trust::Approximate, Trust::Stale];
 
 impl Default for Members {
     fn default() -> Self {
@@ -55,6 +61,8 @@ impl Members {
             .get_or_init(|| (0..PAGE).map(|_| Seat::default()).collect());
         let seat = &page[id.index() % PAGE];
         *lock(&seat.stream) = settings.map(|settings| EventStream::new(id, settings));
+        seat.trust.store(Trust::Approximate as u8, Ordering::Relaxed);
+        seat.heard_at.store(0, Ordering::Relaxed);
         seat.taken.store(true, Ordering::Release);
         Ok(id)
     }
@@ -112,6 +120,30 @@ impl Members {
     /// The labels by endpoint id. Takes no lock.
     pub(crate) fn labels(&self) -> arc_swap::Guard<Arc<Vec<Labels>>> {
         self.labels.load()
+    }
+
+    /// Writes down, by id, how far the pictures of these endpoints can be believed. Takes no lock.
+    pub(crate) fn note_knowledge(&self, of: &[EndpointId], rows: &mut Vec<Knowledge>) {
+        for &id in of {
+            let Some(seat) = self.seat(id) else { continue };
+            if rows.len() <= id.index() {
+                rows.resize(id.index() + 1, Knowledge::default());
+            }
+            let trust = TRUSTS.get(usize::from(seat.trust.load(Ordering::Relaxed)));
+            rows[id.index()] = Knowledge {
+                trust: trust.copied().unwrap_or_default(),
+                heard_at: Time(seat.heard_at.load(Ordering::Relaxed)),
+            };
+        }
+    }
+
+    /// Publishes what the endpoint's stream, whose lock the caller holds, says of itself.
+    pub(crate) fn publish(&self, id: EndpointId, trust: Trust, heard_at: Option<Time>) {
+        let Some(seat) = self.seat(id) else { return };
+        seat.trust.store(trust as u8, Ordering::Relaxed);
+        if let Some(now) = heard_at {
+            seat.heard_at.store(now.0, Ordering::Relaxed);
+        }
     }
 
     /// The endpoint's stream, alone; `None` if nobody has the id or there are no events.

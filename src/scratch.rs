@@ -1,4 +1,4 @@
-use kvsched_core::{BlockHash, EndpointId, Load, PrefixMatches, Rng};
+use kvsched_core::{BlockHash, EndpointId, Knowledge, Load, PrefixMatches, Rng};
 use kvsched_hash::{MemoStats, PrefixMemo};
 use kvsched_scorers::{Routed, Scratch};
 
@@ -20,6 +20,10 @@ pub struct RouteScratch {
     pub(crate) rng: Rng,
     /// The caller's load rows, brought up to date by the ledger.
     pub(crate) loads: Vec<Load>,
+    /// Whether they are those of the last request.
+    pub(crate) updated: bool,
+    /// By endpoint id, of the last candidates.
+    pub(crate) knowledge: Vec<Knowledge>,
     /// Of the last prompt.
     pub(crate) prompt_tokens: u32,
     pub(crate) expected_output_tokens: u32,
@@ -41,6 +45,8 @@ impl RouteScratch {
             rng: Rng::new(seed),
             memo: None,
             loads: Vec::new(),
+            updated: false,
+            knowledge: Vec::new(),
             prompt_tokens: 0,
             expected_output_tokens: 0,
             block_size: 0,

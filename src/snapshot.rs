@@ -169,6 +169,7 @@ impl Restoring {
                 && let Some(stream) = stream
             {
                 stream.resume(next, now);
+                self.router.members.publish(id, stream.trust().trust, Some(now));
             }
         }
         if note.offset != note.bytes.len() {

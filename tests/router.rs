@@ -316,3 +316,31 @@ fn a_snapshot_seeds_a_replica_that_goes_on_where_it_was_taken() {
     restoring.push(&bytes).unwrap();
     assert!(matches!(restoring.finish(Time(0)), Err(RestoreError::Hasher { .. })));
 }
+
+#[test]
+fn what_is_believed_less_counts_for_less() {
+    let router = Router::builder(hasher())
+        .profile(kvsched::preset::by_name("cost").unwrap())
+        .build()
+        .unwrap();
+    let ids = ["whole", "gappy"].map(|name| router.add_endpoint(name).unwrap());
+    let tokens = tokens(4001);
+    for id in ids {
+        router.ingest(id, 0, &stored(&tokens), Time(0)).unwrap();
+    }
+    router.ingest(ids[1], 2, &payload(&[]), Time(0)).unwrap();
+    let loads = [Load::default(), Load::default()];
+    for seed in 0..10 {
+        let mut scratch = RouteScratch::new(seed);
+        let now = Time::from_secs_f64(2.0);
+        let input =
+            RouteInput { loads: &loads, now, ..RouteInput::new(Prompt::new(&tokens), &ids) };
+        assert_eq!(router.route(&input, &mut scratch).unwrap().endpoint, ids[0]);
+        let told = router.explain_with_terms(&input, &scratch);
+        assert!(
+            told.contains("gappy") && told.contains("(Degraded, heard of 2.0 s ago)"),
+            "{told}"
+        );
+        assert!(told.contains(" s = "), "{told}");
+    }
+}

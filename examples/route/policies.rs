@@ -134,7 +134,8 @@ impl Run {
         self.decisions_ns.push(start.elapsed().as_nanos() as u64);
         router.record(decision.endpoint, &self.scratch, now)?;
         if decision.matched_blocks > self.explained.0 {
-            self.explained = (decision.matched_blocks, router.explain(&self.scratch));
+            self.explained =
+                (decision.matched_blocks, router.explain_with_terms(&input, &self.scratch));
         }
 
         let chosen = decision.endpoint.index();

@@ -50,7 +50,7 @@ pub use rates::{Rates, Transfer};
 pub use rng::Rng;
 pub use tier::{Medium, Tier};
 pub use time::Time;
-pub use trust::Trust;
+pub use trust::{Knowledge, Trust};
 
 #[cfg(test)]
 mod auto_traits {

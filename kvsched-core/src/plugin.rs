@@ -1,4 +1,6 @@
-use crate::{EndpointId, Labels, Load, LoraId, PrefixMatches, Rates, Rng, TierRun, Time};
+use crate::{
+    EndpointId, Knowledge, Labels, Load, LoraId, PrefixMatches, Rates, Rng, TierRun, Time, Trust,
+};
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -63,6 +65,9 @@ pub struct Context<'a> {
     pub labels: &'a [Labels],
     /// How fast the endpoints are, by endpoint id; may be shorter than there are ids.
     pub rates: &'a [Rates],
+    /// How far what the index knows of the endpoints can be believed, by endpoint id; exact where
+    /// it is shorter than there are ids.
+    pub knowledge: &'a [Knowledge],
     /// Now, on the caller's clock.
     pub now: Time,
     /// A random number of this decision, for plugins that explore: seed an [`Rng`] with it.
@@ -99,11 +104,23 @@ impl<'a> Context<'a> {
         self.labels.get(endpoint.index())?.get(key)
     }
 
-    /// Prompt tokens that `candidate` would have to compute.
+    /// How far what is known of `endpoint`'s cache can be believed.
+    #[inline]
+    #[must_use]
+    pub fn trust(&self, endpoint: EndpointId) -> Trust {
+        self.knowledge.get(endpoint.index()).map_or(Trust::Exact, |known| known.trust)
+    }
+
+    /// Prompt tokens that `candidate` would have to compute, if its match holds as far as it can
+    /// be [believed](Trust::belief).
     #[inline]
     #[must_use]
     pub fn uncached_tokens(&self, candidate: &Candidate) -> u32 {
-        let cached = candidate.matched_blocks.saturating_mul(self.request.block_size);
+        let mut cached = candidate.matched_blocks.saturating_mul(self.request.block_size);
+        let trust = self.trust(candidate.endpoint);
+        if trust != Trust::Exact {
+            cached = (f64::from(cached) * trust.belief()) as u32;
+        }
         let cached = cached.saturating_add(candidate.saved_tokens);
         self.request.prompt_tokens.saturating_sub(cached)
     }

@@ -1,7 +1,7 @@
 use crate::scratch::{Dropped, Outcome, Scratch};
 use kvsched_core::{
-    Candidate, Context, Decision, EndpointId, Filter, Labels, Load, Needs, Picker, PrefixMatches,
-    Rates, Request, Rng, RouteError, Scorer, TierRun, Time,
+    Candidate, Context, Decision, EndpointId, Filter, Knowledge, Labels, Load, Needs, Picker,
+    PrefixMatches, Rates, Request, Rng, RouteError, Scorer, TierRun, Time,
 };
 
 /// A policy: which endpoints may serve a request, how they are rated, and who of them does.
@@ -61,6 +61,9 @@ pub struct DecideInput<'a> {
     pub labels: &'a [Labels],
     /// How fast the endpoints are, by endpoint id; may be shorter than there are ids.
     pub rates: &'a [Rates],
+    /// How far `matches` can be believed, by endpoint id; exact where it is shorter than there
+    /// are ids.
+    pub knowledge: &'a [Knowledge],
     /// Now, on the caller's clock.
     pub now: Time,
 }
@@ -78,6 +81,7 @@ impl<'a> DecideInput<'a> {
             saved_tokens: &[],
             labels: &[],
             rates: &[],
+            knowledge: &[],
             now: Time(0),
         }
     }
@@ -270,6 +274,7 @@ pub(crate) fn open<'a>(
         slow_runs: sort_runs(input.matches.slow_runs(), slow),
         labels: input.labels,
         rates: input.rates,
+        knowledge: input.knowledge,
         now: input.now,
         seed,
     }

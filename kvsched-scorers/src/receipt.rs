@@ -1,6 +1,6 @@
 use crate::profile::open;
 use crate::{DecideInput, Profile, Scratch};
-use kvsched_core::{Context, Decision, EndpointId, Rng, Time};
+use kvsched_core::{Context, Decision, EndpointId, Knowledge, Rng, Time, Trust};
 use std::fmt;
 
 /// Why a decision was made: every candidate with every score.
@@ -84,6 +84,9 @@ pub struct ReceiptRow {
     pub terms: Vec<(String, f64)>,
     /// How old its load row was, in seconds, where [`Receipt::with_terms`] asked for it.
     pub load_age: Option<f64>,
+    /// How far its match could be believed, and when it was last heard of, where
+    /// [`Receipt::with_terms`] asked for it and it is known.
+    pub knowledge: Option<Knowledge>,
 }
 
 impl Receipt {
@@ -101,6 +104,7 @@ impl Receipt {
             sum: scratch.sums[i],
             terms: Vec::new(),
             load_age: None,
+            knowledge: None,
         });
         let dropped = scratch.dropped.iter().map(|d| ReceiptRow {
             endpoint: d.endpoint,
@@ -110,6 +114,7 @@ impl Receipt {
             sum: 0.0,
             terms: Vec::new(),
             load_age: None,
+            knowledge: None,
         });
         Some(Self {
             decision: outcome.decision,
@@ -146,6 +151,9 @@ impl Receipt {
             }
             let load = input.loads.get(candidate.row as usize);
             row.load_age = load.map(|load| input.now.since(load.observed_at).as_secs_f64());
+        }
+        for row in &mut self.rows {
+            row.knowledge = input.knowledge.get(row.endpoint.index()).copied();
         }
         self
     }
@@ -231,6 +239,10 @@ impl<N: Fn(EndpointId) -> String> Explained<'_, N> {
             return writeln!(f, "  {name} dropped by {filter}, {} blocks", row.matched_blocks);
         }
         write!(f, "  {name} {:.3}, {} blocks", row.sum, row.matched_blocks)?;
+        if let Some(known) = row.knowledge.filter(|known| known.trust != Trust::Exact) {
+            let age = r.now.since(known.heard_at).as_secs_f64();
+            write!(f, " ({:?}, heard of {age:.1} s ago)", known.trust)?;
+        }
         for (i, ((scorer, weight), score)) in r.scorers.iter().zip(&row.scores).enumerate() {
             write!(f, "{} {scorer} {score:.3} × {weight}", if i == 0 { ":" } else { " +" })?;
             if !(0.0..=1.0).contains(score) {

@@ -1,7 +1,7 @@
 use crate::{DecideInput, Profile, Scratch};
 use kvsched_core::{
-    Decision, EndpointId, Labels, Load, LoraId, PrefixMatches, Rates, Request, Rng, RouteError,
-    Time,
+    Decision, EndpointId, Knowledge, Labels, Load, LoraId, PrefixMatches, Rates, Request, Rng,
+    RouteError, Time,
 };
 use std::time::Duration;
 
@@ -34,6 +34,7 @@ pub struct Record {
     saved_tokens: Vec<u32>,
     labels: Vec<Labels>,
     rates: Vec<Rates>,
+    knowledge: Vec<Knowledge>,
     now: Time,
     seed: u64,
 }
@@ -89,6 +90,7 @@ impl Record {
             saved_tokens: input.saved_tokens.to_vec(),
             labels: input.labels.to_vec(),
             rates: input.rates.to_vec(),
+            knowledge: input.knowledge.to_vec(),
             now: input.now,
             seed: rng.state(),
         }
@@ -117,6 +119,7 @@ impl Record {
             saved_tokens: &self.saved_tokens,
             labels: &self.labels,
             rates: &self.rates,
+            knowledge: &self.knowledge,
             now: self.now,
         }
     }

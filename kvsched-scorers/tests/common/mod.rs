@@ -75,6 +75,7 @@ impl Fleet {
             saved_tokens: &self.saved_tokens,
             labels: &self.labels,
             rates: &self.rates,
+            knowledge: &[],
             now: self.now,
         }
     }

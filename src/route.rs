@@ -1,0 +1,196 @@
+//! From a prompt to an endpoint.
+
+use crate::router::Picture;
+use crate::{RouteInput, RouteScratch, Router, RouterError};
+use kvsched_core::{Decision, EndpointId, Load, Prompt, Request, Time};
+use kvsched_hash::HashError;
+use kvsched_scorers::{DecideInput, InFlight, Receipt, Ticket};
+
+/// What a profile decides from: borrows only those fields of the scratch that it needs, so that the
+/// others can be written meanwhile.
+macro_rules! decide_input {
+    ($input:expr, $scratch:expr, $labels:expr) => {
+        DecideInput {
+            request: Request {
+                prompt_tokens: $scratch.prompt_tokens,
+                block_size: $scratch.block_size,
+                ..$input.request
+            },
+            loads: if $scratch.updated { &$scratch.loads } else { $input.loads },
+            matches: &$scratch.matches,
+            labels: $labels,
+            rates: $input.rates,
+            knowledge: &$scratch.knowledge,
+            now: $input.now,
+            ..DecideInput::new($input.candidates)
+        }
+    };
+}
+
+impl Router {
+    /// How many of the prompt's tokens `endpoint` would serve from its cache, as far as its events
+    /// (or without events, our decisions) tell. O(prompt).
+    ///
+    /// # Errors
+    ///
+    /// If the prompt cannot be hashed.
+    pub fn cached_tokens(
+        &self,
+        endpoint: EndpointId,
+        prompt: &Prompt<'_>,
+        scratch: &mut RouteScratch,
+    ) -> Result<u32, HashError> {
+        self.look_up(prompt, scratch)?;
+        scratch.prompt_tokens = u32::try_from(prompt.tokens.len()).unwrap_or(u32::MAX);
+        scratch.expected_output_tokens = 0;
+        scratch.block_size = self.block_size();
+        Ok(scratch.matches.blocks(endpoint) * self.block_size())
+    }
+
+    /// Chooses an endpoint. Changes nothing: tell [`Router::record`] if the request is sent.
+    ///
+    /// # Errors
+    ///
+    /// If the prompt cannot be hashed, a candidate is unknown, or nobody can be chosen.
+    pub fn route(
+        &self,
+        input: &RouteInput<'_>,
+        scratch: &mut RouteScratch,
+    ) -> Result<Decision, RouterError> {
+        for &candidate in input.candidates {
+            if !self.members.has(candidate) {
+                return Err(RouterError::UnknownEndpoint(candidate));
+            }
+        }
+        if self.profile.needs().matches {
+            self.look_up(&input.prompt, scratch)?;
+            if let Picture::Events { speculative: Some(sent), .. } = &self.picture {
+                sent.raise_matches(&scratch.hashes, &mut scratch.matches, &mut scratch.sent);
+            }
+        } else {
+            scratch.hashes.clear();
+            scratch.matches.reset(0, 0);
+        }
+        scratch.prompt_tokens = u32::try_from(input.prompt.tokens.len()).unwrap_or(u32::MAX);
+        scratch.expected_output_tokens = input.request.expected_output_tokens;
+        scratch.block_size = self.block_size();
+        scratch.updated = match &self.in_flight {
+            Some(ledger) if input.loads.len() == input.candidates.len() => {
+                update(ledger, input, &mut scratch.loads);
+                true
+            }
+            _ => false,
+        };
+        scratch.knowledge.clear();
+        if let Picture::Events { .. } = self.picture {
+            self.members.note_knowledge(input.candidates, &mut scratch.knowledge);
+        }
+        let labels = self.members.labels();
+        let RouteScratch { profile, rng, .. } = scratch;
+        Ok(self.profile.decide(decide_input!(input, scratch, &labels), rng, profile)?)
+    }
+
+    /// Says that the request last routed (or looked up) with `scratch` was sent to `endpoint`.
+    ///
+    /// What a router without events knows, it learns here; one with events expects the prompt there
+    /// until they tell ([`RouterBuilder::speculation`]). With a ledger
+    /// ([`RouterBuilder::in_flight`]) the request's work counts from now on, until
+    /// [`InFlight::finish`] of the ticket.
+    ///
+    /// # Errors
+    ///
+    /// If the endpoint is unknown.
+    pub fn record(
+        &self,
+        endpoint: EndpointId,
+        scratch: &RouteScratch,
+        now: Time,
+    ) -> Result<Option<Ticket>, RouterError> {
+        if !self.members.has(endpoint) {
+            return Err(RouterError::UnknownEndpoint(endpoint));
+        }
+        if let Some(history) = self.learned() {
+            history.record(endpoint, &scratch.hashes, now);
+        }
+        let ledger = self.in_flight.as_ref();
+        Ok(ledger.map(|ledger| ledger.route(endpoint, scratch.routed(endpoint), now)))
+    }
+
+    /// The ledger of what was recorded and has not come back, if the router keeps one: to say that
+    /// a request had its first token or has ended, and to exchange with other replicas.
+    #[must_use]
+    pub const fn in_flight(&self) -> Option<&InFlight> {
+        self.in_flight.as_ref()
+    }
+
+    /// Why the last decision made with `scratch` was made; `None` before the first.
+    #[must_use]
+    pub fn receipt(&self, scratch: &RouteScratch) -> Option<Receipt> {
+        Receipt::of(&self.profile, &scratch.profile)
+    }
+
+    /// The same with what made up the scores, in seconds, and how far the picture of each endpoint
+    /// could be believed. `input` must be what was decided from.
+    #[must_use]
+    pub fn receipt_with_terms(
+        &self,
+        input: &RouteInput<'_>,
+        scratch: &RouteScratch,
+    ) -> Option<Receipt> {
+        let labels = self.members.labels();
+        let decided = decide_input!(input, scratch, &labels);
+        Some(self.receipt(scratch)?.with_terms(&self.profile, &decided, &scratch.profile))
+    }
+
+    /// The last decision made with `scratch`, line by line, under the endpoints' names.
+    #[must_use]
+    pub fn explain(&self, scratch: &RouteScratch) -> String {
+        self.tell(self.receipt(scratch))
+    }
+
+    /// The same with what made up the scores, in seconds, and how far the picture of each endpoint
+    /// could be believed. `input` must be what was decided from.
+    #[must_use]
+    pub fn explain_with_terms(&self, input: &RouteInput<'_>, scratch: &RouteScratch) -> String {
+        self.tell(self.receipt_with_terms(input, scratch))
+    }
+
+    fn tell(&self, receipt: Option<Receipt>) -> String {
+        let registry = self.members.registry();
+        let name = |id: EndpointId| {
+            registry.by_id(id).map_or_else(|| id.to_string(), |e| e.spec().name.clone())
+        };
+        receipt.map_or_else(|| "nothing was decided".to_owned(), |r| r.explain(name))
+    }
+
+    /// Hashes as much of the prompt as can be reused, and asks who holds it.
+    fn look_up(&self, prompt: &Prompt<'_>, scratch: &mut RouteScratch) -> Result<(), HashError> {
+        // An engine always computes at least one token.
+        let usable = prompt.tokens.len().saturating_sub(1) / self.hasher.block_size();
+        match &mut scratch.memo {
+            Some((memo, of)) if *of == self.fingerprint => {
+                memo.hash_into(prompt, &mut scratch.hashes)?;
+                scratch.hashes.truncate(usable);
+            }
+            _ => self.hasher.hash_first_into(prompt, usable, &mut scratch.hashes)?,
+        }
+        match &self.picture {
+            Picture::Events { index, .. } => {
+                index.find_matches(&scratch.hashes, &mut scratch.matches)
+            }
+            Picture::History(history) => {
+                history.find_matches(&scratch.hashes, &mut scratch.matches);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The caller's load rows as of now, in a buffer that is kept.
+fn update(ledger: &InFlight, input: &RouteInput<'_>, rows: &mut Vec<Load>) {
+    rows.resize_with(input.loads.len(), Load::default);
+    for ((row, polled), &endpoint) in rows.iter_mut().zip(input.loads).zip(input.candidates) {
+        row.clone_from(polled);
+        ledger.apply(endpoint, row, input.now);
+    }
+}
