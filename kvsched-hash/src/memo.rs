@@ -1,11 +1,14 @@
 use crate::content::ContentScheme;
-use crate::hasher::{BlockHasher, Span, check_tokens};
+use crate::hasher::{BlockHasher, Span};
 use crate::{BuildError, Digest, HashError};
 use kvsched_core::{BlockHash, Prompt, TokenId};
 use std::collections::HashMap;
 
 /// Blocks that one run remembers at most.
 const RUN: usize = 64;
+
+/// Blocks hashed in one go, once a run was not found; the next may be found again.
+const PIECE: usize = 4 * RUN;
 
 /// A bounded memory of prefixes that were hashed before, so that a system prompt which
 /// thousands of requests begin with meets SHA-256 once.
@@ -41,6 +44,8 @@ pub struct PrefixMemo {
     tokens: Vec<TokenId>,
     hashes: Vec<BlockHash>,
     digests: Vec<Digest>,
+    /// Of the piece last hashed.
+    fresh: Vec<Digest>,
     capacity: usize,
     /// The next run that may have to go.
     hand: usize,
@@ -93,6 +98,7 @@ impl PrefixMemo {
             tokens: Vec::with_capacity(capacity * tokens),
             hashes: Vec::with_capacity(capacity * RUN),
             digests: Vec::with_capacity(capacity * RUN),
+            fresh: Vec::with_capacity(PIECE),
             capacity,
             hand: 0,
             stats: MemoStats::default(),
@@ -111,7 +117,6 @@ impl PrefixMemo {
     ) -> Result<(), HashError> {
         out.clear();
         let span = self.hasher.span(prompt, 0, usize::MAX)?;
-        check_tokens(span.tokens, 0)?;
         out.resize(span.blocks, BlockHash(0));
         let done = self.fill(&span, out);
         if done.is_err() {
@@ -141,8 +146,7 @@ impl PrefixMemo {
         let mut open = None;
         while done < plain {
             let rest = span.part(done, plain - done);
-            let key = self.finder.block(parent.block_hash().0, rest.block(0), 0);
-            if let Some((run, blocks)) = self.find(key, &parent, &rest) {
+            if let Some((run, blocks)) = self.find(self.key(&parent, &rest), &parent, &rest) {
                 let at = run * RUN;
                 out[done..done + blocks].copy_from_slice(&self.hashes[at..at + blocks]);
                 parent = self.digests[at + blocks - 1];
@@ -152,13 +156,20 @@ impl PrefixMemo {
                 open = (blocks == self.runs[run].blocks && blocks < RUN).then_some(run);
                 continue;
             }
-            let run = match open.take() {
-                Some(run) => run,
-                None => self.new_run(key, parent),
-            };
-            let blocks = rest.blocks.min(RUN - self.runs[run].blocks);
-            parent = self.hash_run(run, &span.part(done, blocks), &parent, &mut out[done..])?;
-            done += blocks;
+            let blocks = rest.blocks.min(PIECE);
+            self.hash_fresh(&span.part(done, blocks), &parent, &mut out[done..done + blocks])?;
+            let end = done + blocks;
+            while done < end {
+                let run = match open.take() {
+                    Some(run) => run,
+                    None => self.new_run(self.key(&parent, &span.part(done, 1)), parent),
+                };
+                let blocks = (end - done).min(RUN - self.runs[run].blocks);
+                let fresh = self.fresh.len() - (end - done);
+                parent = self.remember(run, &span.part(done, blocks), fresh, &out[done..]);
+                done += blocks;
+                open = (self.runs[run].blocks < RUN).then_some(run);
+            }
         }
         self.hash(span, done, span.blocks - done, &parent, out)?;
         Ok(())
@@ -190,40 +201,54 @@ impl PrefixMemo {
         let len = blocks * block_size + lookahead;
         let ours = &rest.tokens[..len];
         let theirs = &self.tokens[run * self.run_tokens()..][..len];
-        let equal = if ours == theirs {
-            len
+        let blocks = if ours == theirs {
+            blocks
         } else {
-            ours.iter().zip(theirs).take_while(|(a, b)| a == b).count()
+            equal_tokens(ours, theirs).saturating_sub(lookahead) / block_size
         };
-        let blocks = equal.saturating_sub(lookahead) / block_size;
         (blocks > 0).then_some((run, blocks))
     }
 
-    /// Hashes the blocks of `more` and adds them to the end of a run.
-    fn hash_run(
+    /// Hashes a piece that is not remembered; its digests are then the fresh ones.
+    fn hash_fresh(
+        &mut self,
+        piece: &Span<'_>,
+        parent: &Digest,
+        out: &mut [BlockHash],
+    ) -> Result<(), HashError> {
+        self.fresh.clear();
+        self.hasher.each_digest(piece, parent, |digest| self.fresh.push(*digest))?;
+        let scheme = self.hasher.scheme();
+        for (out, digest) in out.iter_mut().zip(&self.fresh) {
+            *out = scheme.block_hash(digest);
+        }
+        self.stats.hashed_blocks += piece.blocks as u64;
+        Ok(())
+    }
+
+    /// Adds the blocks of `more` to the end of a run and returns the last one's digest. Theirs
+    /// are the fresh ones from `fresh` on, and `hashes`.
+    fn remember(
         &mut self,
         run: usize,
         more: &Span<'_>,
-        parent: &Digest,
-        out: &mut [BlockHash],
-    ) -> Result<Digest, HashError> {
-        let from = self.runs[run].blocks;
-        let mut last = *parent;
-        let mut slots = self.digests[run * RUN + from..].iter_mut().zip(out.iter_mut());
-        let scheme = self.hasher.scheme();
-        self.hasher.each_digest(more, parent, |digest| {
-            last = *digest;
-            if let Some((slot, out)) = slots.next() {
-                (*slot, *out) = (*digest, scheme.block_hash(digest));
-            }
-        })?;
+        fresh: usize,
+        hashes: &[BlockHash],
+    ) -> Digest {
+        let (from, blocks) = (self.runs[run].blocks, more.blocks);
+        let digests = &self.fresh[fresh..fresh + blocks];
         let at = run * RUN + from;
-        self.hashes[at..at + more.blocks].copy_from_slice(&out[..more.blocks]);
+        self.digests[at..at + blocks].copy_from_slice(digests);
+        self.hashes[at..at + blocks].copy_from_slice(&hashes[..blocks]);
         let at = run * self.run_tokens() + from * more.block_size;
         self.tokens[at..at + more.tokens.len()].copy_from_slice(more.tokens);
-        self.runs[run].blocks += more.blocks;
-        self.stats.hashed_blocks += more.blocks as u64;
-        Ok(last)
+        self.runs[run].blocks += blocks;
+        digests[blocks - 1]
+    }
+
+    /// What a run that begins with the first of `blocks` after `parent` is found under.
+    fn key(&self, parent: &Digest, blocks: &Span<'_>) -> u64 {
+        self.finder.block(parent.block_hash().0, blocks.block(0), 0)
     }
 
     /// An empty run, which may take an old one's place.
@@ -278,4 +303,12 @@ impl PrefixMemo {
     pub const fn hasher(&self) -> &BlockHasher {
         &self.hasher
     }
+}
+
+/// How many tokens two slices have in common, from the first on.
+fn equal_tokens(a: &[TokenId], b: &[TokenId]) -> usize {
+    // By the dozen, in vector instructions, and then one by one.
+    let (many_a, many_b) = (a.as_chunks::<16>().0, b.as_chunks::<16>().0);
+    let equal = 16 * many_a.iter().zip(many_b).take_while(|(a, b)| a == b).count();
+    equal + a[equal..].iter().zip(&b[equal..]).take_while(|(a, b)| a == b).count()
 }

@@ -126,7 +126,6 @@ impl Scheme {
         }
     }
 
-    /// The most tokens of lookahead.
     /// Whether an engine of this scheme announces these very hashes in its events. Where it
     /// does not (the content scheme, llm-d's keys), events must be hashed from their tokens:
     /// [`BlockHasher::hash_stored_into`].
@@ -135,6 +134,7 @@ impl Scheme {
         matches!(self.0, Family::Vllm(_) | Family::Sglang)
     }
 
+    /// The most tokens of lookahead.
     pub(crate) fn max_lookahead(&self) -> usize {
         match &self.0 {
             Family::Vllm(vllm) if vllm.has_lookahead() => BlockHasher::MAX_BLOCK_SIZE,

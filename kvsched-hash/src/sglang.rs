@@ -43,8 +43,8 @@ pub(crate) fn hash(
                     message.put(&span.tokens[at + j + 1].to_le_bytes());
                 }
             }
-            let len = message.len();
-            parent = Digest::from_32(sha256::in_place(message.buffer(), len));
+            message.pad();
+            parent = Digest::from_32(sha256::to_bytes(sha256::of_padded(message.padded())));
             sink(&parent);
         }
     });

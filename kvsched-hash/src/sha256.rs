@@ -17,23 +17,29 @@ const START: [u32; 8] = [
 /// The longest padding: a one bit, zeros, and the length as eight bytes.
 pub(crate) const PADDING: usize = 72;
 
-/// The digest of the first `len` bytes of `buffer`, whose rest is overwritten.
+/// Pads the message in the first `len` bytes of `buffer`, whose rest is overwritten, and returns
+/// its length with the padding.
 ///
 /// # Panics
 ///
-/// If fewer than [`PADDING`] bytes follow them.
+/// If fewer than [`PADDING`] bytes follow the message.
 #[inline]
-pub(crate) fn in_place(buffer: &mut [u8], len: usize) -> [u8; 32] {
+pub(crate) fn pad(buffer: &mut [u8], len: usize) -> usize {
     // All that padding can be is cleared, because a fixed number of bytes takes no call.
     let padding = &mut buffer[len..len + PADDING];
     padding.copy_from_slice(&[0; PADDING]);
     padding[0] = 0x80;
     let end = (len + 9).next_multiple_of(64);
-    let padded = &mut buffer[..end];
-    padded[end - 8..].copy_from_slice(&(len as u64 * 8).to_be_bytes());
+    buffer[end - 8..end].copy_from_slice(&(len as u64 * 8).to_be_bytes());
+    end
+}
+
+/// The state after a padded message.
+#[inline]
+pub(crate) fn of_padded(message: &[u8]) -> [u32; 8] {
     let mut state = START;
-    compress256(&mut state, padded.as_chunks().0);
-    to_bytes(state)
+    compress256(&mut state, message.as_chunks().0);
+    state
 }
 
 /// The digest of bytes that lie elsewhere.
@@ -67,8 +73,9 @@ pub(crate) fn of_two<const N: usize>(head: &[u8; N], data: &[u8]) -> [u8; 32] {
     to_bytes(state)
 }
 
+/// The state as a digest.
 #[inline]
-fn to_bytes(state: [u32; 8]) -> [u8; 32] {
+pub(crate) fn to_bytes(state: [u32; 8]) -> [u8; 32] {
     let mut bytes = [0; 32];
     for (to, word) in bytes.chunks_exact_mut(4).zip(state) {
         to.copy_from_slice(&word.to_be_bytes());
@@ -93,7 +100,8 @@ mod tests {
             // What lay behind the message must not matter.
             let mut buffer = vec![0xee; len + PADDING];
             buffer[..len].copy_from_slice(&data[..len]);
-            assert_eq!(in_place(&mut buffer, len), want, "{len} bytes in place");
+            let end = pad(&mut buffer, len);
+            assert_eq!(to_bytes(of_padded(&buffer[..end])), want, "{len} bytes in place");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Canonical CBOR (RFC 8949, section 4.2.1), of as much as a block's hash input needs.
 
-use super::encode::{Encode, Message, Tail};
+use super::encode::{Encode, Message, Tail, are_long};
 use crate::Digest;
 
 const UNSIGNED: u8 = 0 << 5;
@@ -48,21 +48,24 @@ impl Encode for Cbor {
 
     #[inline]
     fn tokens(&mut self, out: &mut Message<'_>, tokens: &[u32]) {
-        out.put_each(tokens, |token| {
-            let big_endian = token.swap_bytes();
-            // Most tokens are above 255, which a processor predicts; above 65535 or not is a
-            // coin toss, so that is selected, not branched on.
-            if token >= 0x100 {
+        // Token by token nothing is branched on: texts mix short tokens and long ones.
+        if are_long(tokens) {
+            out.put_each(tokens, |token| {
                 let four = token >= 0x1_0000;
+                let big_endian = token.swap_bytes();
                 let argument = if four { big_endian } else { big_endian >> 16 };
-                let head = 0x19 + u64::from(four);
-                (head | u64::from(argument) << 8, 3 + 2 * usize::from(four))
-            } else if token >= 24 {
-                (0x18 | u64::from(token) << 8, 2)
-            } else {
-                (u64::from(token), 1)
-            }
-        });
+                (u64::from(argument) << 8 | (0x19 + u64::from(four)), 3 + 2 * usize::from(four))
+            });
+        } else {
+            out.put_each(tokens, |token| {
+                let one = u64::from(token >= 24);
+                let (two, four) = (u64::from(token >= 0x100), u64::from(token >= 0x1_0000));
+                let bytes = one + two + 2 * four;
+                let head = if one > 0 { 0x17 + one + two + four } else { u64::from(token) };
+                let argument = u64::from(token.swap_bytes()) >> (32 - 8 * bytes);
+                (argument << 8 | head, 1 + bytes as usize)
+            });
+        }
     }
 
     #[inline]

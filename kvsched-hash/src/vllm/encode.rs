@@ -1,6 +1,6 @@
 //! What the two serialisations have in common.
 
-use crate::Digest;
+use crate::{Digest, sha256};
 
 /// Writes the values of a block's hash input, one after the other.
 pub(crate) trait Encode {
@@ -33,6 +33,8 @@ pub(crate) trait Encode {
 pub(crate) struct Message<'a> {
     buffer: &'a mut [u8],
     len: usize,
+    /// The length with the padding.
+    padded: usize,
 }
 
 /// The last bytes of a message without extra keys.
@@ -43,23 +45,31 @@ pub(crate) struct Tail {
 }
 
 /// Tokens that [`Message::put_each`] takes at once, and more than the bytes they become.
-const LANES: usize = 16;
-const WINDOW: usize = 128;
+const LANES: usize = 8;
+const WINDOW: usize = 64;
 
 /// Bytes behind a message that [`Message::put_each`] may touch.
 pub(crate) const SLACK: usize = WINDOW + 8;
 
 impl<'a> Message<'a> {
     pub(crate) fn new(buffer: &'a mut [u8]) -> Self {
-        Self { buffer, len: 0 }
+        Self { buffer, len: 0, padded: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    pub(crate) fn buffer(&mut self) -> &mut [u8] {
-        self.buffer
+    /// Pads it for SHA-256.
+    #[inline]
+    pub(crate) fn pad(&mut self) {
+        self.padded = sha256::pad(self.buffer, self.len);
+    }
+
+    /// The message with its padding.
+    #[inline]
+    pub(crate) fn padded(&self) -> &[u8] {
+        &self.buffer[..self.padded]
     }
 
     /// What was put so far.
@@ -92,22 +102,17 @@ impl<'a> Message<'a> {
         self.len += tail.len;
     }
 
-    /// Overwrites eight bytes at `at`.
-    pub(crate) fn patch(&mut self, at: usize, bytes: [u8; 8]) {
-        self.buffer[at..at + 8].copy_from_slice(&bytes);
+    /// Overwrites the bytes at `at`.
+    #[inline]
+    pub(crate) fn patch<const N: usize>(&mut self, at: usize, bytes: [u8; N]) {
+        self.buffer[at..at + N].copy_from_slice(&bytes);
     }
 
     /// Overwrites a digest's bytes at `at`.
     #[inline]
     pub(crate) fn patch_digest(&mut self, at: usize, digest: &Digest) {
         let bytes = digest.as_bytes();
-        let to = &mut self.buffer[at..];
-        // Lengths that the compiler knows are copied without a call.
-        match bytes.len() {
-            32 => to[..32].copy_from_slice(&bytes[..32]),
-            16 => to[..16].copy_from_slice(&bytes[..16]),
-            len => to[..len].copy_from_slice(bytes),
-        }
+        self.buffer[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
     /// Leaves `len` bytes for a digest and tells where.
@@ -120,17 +125,25 @@ impl<'a> Message<'a> {
     /// Appends a value of 1 to 5 bytes for each token: of a little-endian word so many bytes.
     #[inline(always)]
     pub(crate) fn put_each(&mut self, tokens: &[u32], encode: impl Fn(u32) -> (u64, usize)) {
-        for tokens in tokens.chunks(LANES) {
-            let to = &mut self.buffer[self.len..self.len + WINDOW + 8];
-            let mut at = 0;
-            for &token in tokens {
-                let (word, len) = encode(token);
-                // The mask spares a check: `at` stays below 5 times the lanes.
-                to[at % WINDOW..][..8].copy_from_slice(&word.to_le_bytes());
-                at += len;
-            }
-            self.len += at;
+        let (whole, rest) = tokens.as_chunks::<LANES>();
+        for tokens in whole {
+            // A fixed number is unrolled.
+            self.put_few(tokens, &encode);
         }
+        self.put_few(rest, &encode);
+    }
+
+    #[inline(always)]
+    fn put_few(&mut self, tokens: &[u32], encode: impl Fn(u32) -> (u64, usize)) {
+        let to = &mut self.buffer[self.len..self.len + WINDOW + 8];
+        let mut at = 0;
+        for &token in tokens {
+            let (word, len) = encode(token);
+            // The mask spares a check: `at` stays below 5 times the lanes.
+            to[at % WINDOW..][..8].copy_from_slice(&word.to_le_bytes());
+            at += len;
+        }
+        self.len += at;
     }
 
     /// Takes `len` bytes at `at` out, moving what follows.
@@ -138,4 +151,11 @@ impl<'a> Message<'a> {
         self.buffer.copy_within(at + len..self.len, at);
         self.len -= len;
     }
+}
+
+/// Whether all tokens are above 255, as those of words are.
+#[inline]
+pub(crate) fn are_long(tokens: &[u32]) -> bool {
+    // Not `all`, which stops at the first and so is not done by vector instructions.
+    tokens.iter().fold(true, |long, &token| long & (token >= 0x100))
 }

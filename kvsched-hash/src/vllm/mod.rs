@@ -111,54 +111,88 @@ impl VllmScheme {
         check_tokens(span.tokens, span.start)?;
         let window = span.block_size + span.lookahead;
         let size = 128 + window * 5 + keys.bound(window) + SLACK + sha256::PADDING;
+        let cbor = self.algorithm.is_cbor();
         scratch::with(2 * size, |buffer| {
             let (a, b) = buffer.split_at_mut(size);
             let messages = [Message::new(a), Message::new(b)];
-            if self.algorithm.is_cbor() {
-                self.hash_with(&mut Cbor, messages, span, keys, parent, sink);
-            } else {
-                self.hash_with(&mut Pickle::default(), messages, span, keys, parent, sink);
+            let (cbor_to, pickle_to) = (&mut Cbor, &mut Pickle::default());
+            if self.rules.int_digests {
+                let [this, _] = messages;
+                if cbor {
+                    self.hash_ints(cbor_to, this, span, keys, parent, sink);
+                } else {
+                    self.hash_ints(pickle_to, this, span, keys, parent, sink);
+                }
+                return;
+            }
+            match (cbor, self.algorithm.is_cryptographic()) {
+                (true, true) => {
+                    self.hash_bytes::<_, _, Sha256>(cbor_to, messages, span, keys, &parent, sink);
+                }
+                (true, false) => {
+                    self.hash_bytes::<_, _, Xxh3>(cbor_to, messages, span, keys, &parent, sink);
+                }
+                (false, true) => {
+                    self.hash_bytes::<_, _, Sha256>(pickle_to, messages, span, keys, &parent, sink);
+                }
+                (false, false) => {
+                    self.hash_bytes::<_, _, Xxh3>(pickle_to, messages, span, keys, &parent, sink);
+                }
             }
         });
         Ok(())
     }
 
-    fn hash_with<E: Encode, K: Keys>(
+    /// Hashes where digests are numbers, whose width differs, so that one must be there before
+    /// the next message is written.
+    fn hash_ints<E: Encode, K: Keys>(
         &self,
         to: &mut E,
-        [mut this, mut next]: [Message<'_>; 2],
+        mut message: Message<'_>,
         span: &Span<'_>,
         mut keys: K,
         mut parent: Digest,
         mut sink: impl FnMut(&Digest),
     ) {
-        if self.rules.int_digests {
-            // An int's width differs from digest to digest, so it must be there first.
-            for block in 0..span.blocks {
-                self.write(to, &mut this, span, block, &mut keys, &parent);
-                parent = digest(self.algorithm, &mut this);
-                sink(&parent);
-            }
-            return;
+        for block in 0..span.blocks {
+            self.write(to, &mut message, span, block, &mut keys, &parent);
+            parent = digest(self.algorithm, &mut message);
+            sink(&parent);
         }
-        // A digest takes ten times as long as writing its message, but for one thing: it
-        // would wait for the message's last bytes to reach the cache. So each message is
-        // written one digest ahead, and only its parent filled in when that is known.
-        let form = self.write(to, &mut this, span, 0, &mut keys, &parent);
+    }
+
+    /// Hashes where digests are bytes.
+    ///
+    /// A digest takes several times as long as writing its message, but would wait for the
+    /// message's last bytes to reach the cache. So each message is written one digest ahead,
+    /// and only its parent filled in when that is known.
+    fn hash_bytes<E: Encode, K: Keys, C: Chain>(
+        &self,
+        to: &mut E,
+        [mut this, mut next]: [Message<'_>; 2],
+        span: &Span<'_>,
+        mut keys: K,
+        parent: &Digest,
+        mut sink: impl FnMut(&Digest),
+    ) {
+        let form = self.write(to, &mut this, span, 0, &mut keys, parent);
+        this.patch_digest(form.parent, parent);
+        C::seal(&mut this);
         // Without extra keys only parent and tokens differ from message to message.
         let repeats = keys.is_none() && span.lookahead == 0 && span.block_size <= 8192;
-        for block in 0..span.blocks {
-            if block + 1 < span.blocks {
-                if repeats && block > 0 {
+        for block in 1..=span.blocks {
+            if block < span.blocks {
+                if repeats && block > 1 {
                     next.truncate(form.tokens);
-                    to.repeat(&mut next, span.block(block + 1), &form.tail);
+                    to.repeat(&mut next, span.block(block), &form.tail);
                 } else {
-                    self.write(to, &mut next, span, block + 1, &mut keys, &parent);
+                    self.write(to, &mut next, span, block, &mut keys, parent);
                 }
+                C::seal(&mut next);
             }
-            this.patch_digest(form.parent, &parent);
-            parent = digest(self.algorithm, &mut this);
-            sink(&parent);
+            let link = C::of(&this);
+            link.put(&mut next, form.parent);
+            sink(&link.digest());
             std::mem::swap(&mut this, &mut next);
         }
     }
@@ -220,18 +254,72 @@ struct Form {
     tail: Tail,
 }
 
-#[inline]
-fn digest(algorithm: Algorithm, message: &mut Message<'_>) -> Digest {
-    let len = message.len();
-    let buffer = message.buffer();
-    match algorithm {
-        Algorithm::Sha256 | Algorithm::Sha256Cbor => Digest::from_32(sha256::in_place(buffer, len)),
-        Algorithm::Sha256Cbor64Bit => {
-            let all = Digest::from_32(sha256::in_place(buffer, len));
-            Digest::from_u64(all.block_hash().0)
-        }
-        Algorithm::XxHash | Algorithm::XxHashCbor => {
-            Digest::from_u128(XxHash3_128::oneshot(&buffer[..len]))
-        }
+/// One digest of a chain, in the form in which it is made and passed on.
+trait Chain {
+    /// Makes a message ready, but for its parent.
+    fn seal(message: &mut Message<'_>);
+    /// Of a message that is ready.
+    fn of(message: &Message<'_>) -> Self;
+    /// Writes it into the next message, as its parent at `at`.
+    fn put(&self, message: &mut Message<'_>, at: usize);
+    fn digest(&self) -> Digest;
+}
+
+struct Sha256([u32; 8]);
+
+impl Chain for Sha256 {
+    #[inline]
+    fn seal(message: &mut Message<'_>) {
+        message.pad();
     }
+
+    #[inline]
+    fn of(message: &Message<'_>) -> Self {
+        Self(sha256::of_padded(message.padded()))
+    }
+
+    #[inline]
+    fn put(&self, message: &mut Message<'_>, at: usize) {
+        message.patch(at, sha256::to_bytes(self.0));
+    }
+
+    #[inline]
+    fn digest(&self) -> Digest {
+        Digest::from_32(sha256::to_bytes(self.0))
+    }
+}
+
+struct Xxh3(u128);
+
+impl Chain for Xxh3 {
+    #[inline]
+    fn seal(_: &mut Message<'_>) {}
+
+    #[inline]
+    fn of(message: &Message<'_>) -> Self {
+        Self(XxHash3_128::oneshot(message.written()))
+    }
+
+    #[inline]
+    fn put(&self, message: &mut Message<'_>, at: usize) {
+        message.patch(at, self.0.to_be_bytes());
+    }
+
+    #[inline]
+    fn digest(&self) -> Digest {
+        Digest::from_u128(self.0)
+    }
+}
+
+/// The digest of a whole message.
+fn digest(algorithm: Algorithm, message: &mut Message<'_>) -> Digest {
+    if !algorithm.is_cryptographic() {
+        return Xxh3::of(message).digest();
+    }
+    Sha256::seal(message);
+    let digest = Sha256::of(message).digest();
+    if algorithm == Algorithm::Sha256Cbor64Bit {
+        return Digest::from_u64(digest.block_hash().0);
+    }
+    digest
 }

@@ -9,7 +9,7 @@
 //! character). With an in-process engine two items may share an identifier object; the CBOR
 //! algorithms do not have that ambiguity.
 
-use super::encode::{Encode, Message, Tail};
+use super::encode::{Encode, Message, Tail, are_long};
 use crate::Digest;
 
 const PROTOCOL_5: [u8; 2] = [0x80, 5];
@@ -147,16 +147,19 @@ impl Encode for Pickle {
         if self.frame.is_none() || !fits {
             return tokens.iter().for_each(|&t| self.int(out, i64::from(t)));
         }
-        out.put_each(tokens, |token| {
-            // As in CBOR: the first choice is predicted, the second selected.
-            let argument = u64::from(token) << 8;
-            if token >= 0x100 {
-                let four = token >= 0x1_0000;
-                (argument | (0x4d - 3 * u64::from(four)), 3 + 2 * usize::from(four))
-            } else {
-                (argument | 0x4b, 2)
-            }
-        });
+        // Token by token nothing is branched on: texts mix short tokens and long ones.
+        if are_long(tokens) {
+            out.put_each(tokens, |token| {
+                let four = u64::from(token >= 0x1_0000);
+                (u64::from(token) << 8 | (u64::from(b'M') - 3 * four), 3 + 2 * four as usize)
+            });
+        } else {
+            out.put_each(tokens, |token| {
+                let (two, four) = (u64::from(token >= 0x100), u64::from(token >= 0x1_0000));
+                let opcode = u64::from(b'K') + 2 * two - 3 * four;
+                (u64::from(token) << 8 | opcode, (2 + two + 2 * four) as usize)
+            });
+        }
     }
 
     #[inline]
