@@ -18,6 +18,8 @@ var (
 	ErrNameTaken = errors.New("kvsched: endpoint name taken")
 	// ErrFull says that all 65,535 endpoint numbers are taken.
 	ErrFull = errors.New("kvsched: no endpoint number left")
+	// ErrUnknownTicket says that a request has ended before, or its lease has.
+	ErrUnknownTicket = errors.New("kvsched: unknown ticket")
 	// ErrPrompt says that a prompt cannot be hashed.
 	ErrPrompt = errors.New("kvsched: prompt cannot be hashed")
 	// ErrNoEndpoint says that no endpoint can be chosen.
@@ -55,6 +57,8 @@ func kindOf(status uint32) error {
 		return ErrNameTaken
 	case statusFull:
 		return ErrFull
+	case statusTicket:
+		return ErrUnknownTicket
 	case statusPrompt:
 		return ErrPrompt
 	case statusNoEndpoint:

@@ -23,6 +23,8 @@ type Hasher struct {
 	handle  hasherHandle
 	cleanup runtime.Cleanup
 	free    freelist
+	// Whether an engine announces the same names.
+	announced bool
 }
 
 // NewVLLMHasher is a hasher that reproduces an engine's own hashes.
@@ -34,7 +36,7 @@ func NewVLLMHasher(engine VLLM) (*Hasher, error) {
 		engine.BlockSize = 16
 	}
 	handle, err := newVLLMHasher(engine.Version, engine.Algorithm, engine.Seed, engine.BlockSize)
-	return wrapHasher(handle, err)
+	return wrapHasher(handle, err, true)
 }
 
 // NewContentHasher is a hasher of kvsched's own scheme, for engines whose hashes cannot be computed or
@@ -42,14 +44,14 @@ func NewVLLMHasher(engine VLLM) (*Hasher, error) {
 // replicas share and tenants do not know.
 func NewContentHasher(model string, secret []byte, blockSize int) (*Hasher, error) {
 	handle, err := newContentHasher(model, secret, blockSize)
-	return wrapHasher(handle, err)
+	return wrapHasher(handle, err, false)
 }
 
-func wrapHasher(handle hasherHandle, err error) (*Hasher, error) {
+func wrapHasher(handle hasherHandle, err error, announced bool) (*Hasher, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Hasher{handle: handle}
+	h := &Hasher{handle: handle, announced: announced}
 	h.cleanup = runtime.AddCleanup(h, freeHasher, handle)
 	return h, nil
 }

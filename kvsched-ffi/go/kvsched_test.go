@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"kvsched.local/kvsched"
 )
@@ -152,14 +153,60 @@ func TestAHistoryLearnsWhatIsRecorded(t *testing.T) {
 		t.Fatal(first, second)
 	}
 	other := a + b - first.Endpoint
-	if err := s.Record(other, &p, 1); err != nil {
-		t.Fatal(err)
+	if ticket := must[kvsched.Ticket](t)(s.Record(other, &p, 1)); ticket != 0 {
+		t.Fatal("a ticket without a ledger:", ticket)
 	}
 	if got := must[int](t)(s.CachedTokens(other, &p)); got != 96 {
 		t.Fatal(got)
 	}
 	if got := must[[]uint32](t)(s.Matches(a, &p)); fmt.Sprint(got) != "[6 6]" {
 		t.Fatal(got)
+	}
+}
+
+func TestTheLedgerCountsWhatWasSent(t *testing.T) {
+	s := newScheduler(t, kvsched.Options{InFlightLease: time.Minute})
+	a := must[kvsched.Endpoint](t)(s.AddEndpoint("a"))
+	b := must[kvsched.Endpoint](t)(s.AddEndpoint("b"))
+	r := &kvsched.Request{
+		Prompt: kvsched.Prompt{Tokens: count(100)}, Candidates: []kvsched.Candidate{{Endpoint: a}},
+		Now: 1, Record: true, ExpectedOutputTokens: 7,
+	}
+	first := must[kvsched.Decision](t)(s.Route(r))
+	want := kvsched.Outstanding{Requests: 1, PrefillTokens: 100, KVTokens: 107}
+	if got := must[kvsched.Outstanding](t)(s.Outstanding(a)); got != want || first.Ticket == 0 {
+		t.Fatalf("%+v", got)
+	}
+	// Expected where it was sent, until an event tells or a while has passed.
+	if second := must[kvsched.Decision](t)(s.Route(r)); second.MatchedBlocks != 6 {
+		t.Fatal(second)
+	}
+	for _, say := range []func() error{
+		func() error { return s.FirstToken(first.Ticket) },
+		func() error { return s.Finish(first.Ticket, 7, 2) },
+		func() error { return s.FirstToken(0) },
+		func() error { return s.Finish(0, 7, 2) },
+	} {
+		if err := say(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Finish(first.Ticket, 7, 3); !errors.Is(err, kvsched.ErrUnknownTicket) {
+		t.Fatal("a request ended twice:", err)
+	}
+	// The other one counts, though the metrics of both are alike.
+	r.Candidates, r.Record, r.Now = []kvsched.Candidate{{Endpoint: a}, {Endpoint: b}}, false, 1<<33
+	must[kvsched.Ingested](t)(s.Tick(a, 1<<33))
+	if d := must[kvsched.Decision](t)(s.Route(r)); d.Endpoint != b {
+		t.Fatal(d)
+	}
+	// What was looked up and recorded counts with its own length.
+	must[kvsched.Ticket](t)(s.Record(b, &kvsched.Prompt{Tokens: count(40)}, 1<<33))
+	if got := must[kvsched.Outstanding](t)(s.Outstanding(b)); got.PrefillTokens != 40 {
+		t.Fatalf("%+v", got)
+	}
+	if err := s.SetCacheBlocks(99, 1); !errors.Is(err, kvsched.ErrUnknownEndpoint) {
+		t.Fatal(err)
 	}
 }
 

@@ -48,6 +48,7 @@ const (
 	statusUnknownEndpoint = C.KVSCHED_STATUS_UNKNOWN_ENDPOINT
 	statusNameTaken       = C.KVSCHED_STATUS_NAME_TAKEN
 	statusFull            = C.KVSCHED_STATUS_FULL
+	statusTicket          = C.KVSCHED_STATUS_UNKNOWN_TICKET
 	statusPrompt          = C.KVSCHED_STATUS_PROMPT
 	statusNoEndpoint      = C.KVSCHED_STATUS_NO_ENDPOINT
 )
@@ -139,6 +140,12 @@ func newScheduler(hasher hasherHandle, o *Options) (schedulerHandle, error) {
 	settings.profile = pinned(&pins, o.Profile)
 	settings.history_blocks = C.uint32_t(o.HistoryBlocks)
 	settings.history_lease_ns = C.uint64_t(max(o.HistoryLease, 0))
+	settings.speculation_ns = C.uint64_t(max(o.Speculation, 0))
+	if o.Speculation < 0 {
+		settings.speculation_ns = C.UINT64_MAX
+	}
+	settings.in_flight_lease_ns = C.uint64_t(max(o.InFlightLease, 0))
+	settings.byte_budget = C.uint64_t(o.ByteBudget)
 	status := C.kvsched_scheduler_new(hasher, &settings, &handle, &text)
 	return handle, failure("new scheduler", status, &text)
 }
@@ -182,6 +189,12 @@ func setLabel(handle schedulerHandle, endpoint Endpoint, key, value string) erro
 	var text C.kvsched_error
 	status := C.kvsched_endpoint_set_label(handle, C.uint32_t(endpoint), present(key), present(value), &text)
 	return failure("set label", status, &text)
+}
+
+func setCacheBlocks(handle schedulerHandle, endpoint Endpoint, blocks uint32) error {
+	var text C.kvsched_error
+	status := C.kvsched_endpoint_set_cache_blocks(handle, C.uint32_t(endpoint), C.uint32_t(blocks), &text)
+	return failure("set cache blocks", status, &text)
 }
 
 // grown reads a text whose length is known only when it is read.
@@ -268,8 +281,14 @@ type buffers struct {
 	cached     C.uint32_t
 }
 
-func (b *buffers) open(seed uint64) error {
-	return failure("new scratch", C.kvsched_scratch_new(C.uint64_t(seed), &b.scratch, &b.text), &b.text)
+func (b *buffers) open(handle schedulerHandle, seed uint64, memo int) error {
+	var status C.kvsched_status
+	if memo > 0 {
+		status = C.kvsched_scratch_new_with_memo(handle, C.uint64_t(seed), C.size_t(memo), &b.scratch, &b.text)
+	} else {
+		status = C.kvsched_scratch_new(C.uint64_t(seed), &b.scratch, &b.text)
+	}
+	return failure("new scratch", status, &b.text)
 }
 
 // lend is the prompt's extras as C sees them until the pins are drawn; nil for none.
@@ -408,7 +427,7 @@ func (b *buffers) route(handle schedulerHandle, r *Request, all *[]Ranked) (Deci
 		Endpoint: Endpoint(d.endpoint), Score: float64(d.score), MatchedBlocks: uint32(d.matched_blocks),
 		PromptBlocks: uint32(d.prompt_blocks), Candidates: int(d.candidates),
 		HasRunnerUp: d.has_runner_up != 0, RunnerUp: Endpoint(d.runner_up),
-		RunnerUpScore: float64(d.runner_up_score),
+		RunnerUpScore: float64(d.runner_up_score), Ticket: Ticket(d.ticket),
 	}, nil
 }
 
@@ -433,9 +452,31 @@ func (b *buffers) matches() ([]uint32, error) {
 	}
 }
 
-func (b *buffers) record(handle schedulerHandle, endpoint Endpoint, now int64) error {
-	status := C.kvsched_record(handle, b.scratch, C.uint32_t(endpoint), C.uint64_t(now), &b.text)
-	return failure("record", status, &b.text)
+func (b *buffers) record(handle schedulerHandle, endpoint Endpoint, now int64) (Ticket, error) {
+	var ticket C.uint64_t
+	status := C.kvsched_record(handle, b.scratch, C.uint32_t(endpoint), C.uint64_t(now), &ticket, &b.text)
+	return Ticket(ticket), failure("record", status, &b.text)
+}
+
+func firstToken(handle schedulerHandle, ticket Ticket) error {
+	var text C.kvsched_error
+	return failure("first token", C.kvsched_first_token(handle, C.uint64_t(ticket), &text), &text)
+}
+
+func finish(handle schedulerHandle, ticket Ticket, tokens uint32, now int64) error {
+	var text C.kvsched_error
+	status := C.kvsched_finish(handle, C.uint64_t(ticket), C.uint32_t(tokens), C.uint64_t(now), &text)
+	return failure("finish", status, &text)
+}
+
+func outstanding(handle schedulerHandle, endpoint Endpoint) (Outstanding, error) {
+	var row C.kvsched_outstanding_work
+	var text C.kvsched_error
+	status := C.kvsched_outstanding(handle, C.uint32_t(endpoint), &row, &text)
+	return Outstanding{
+		Requests: uint32(row.requests), Decoding: uint32(row.decoding),
+		PrefillTokens: uint64(row.prefill_tokens), KVTokens: uint64(row.kv_tokens),
+	}, failure("outstanding", status, &text)
 }
 
 func (b *buffers) explain(handle schedulerHandle) (string, error) {

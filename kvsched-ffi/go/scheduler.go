@@ -23,8 +23,37 @@ type Options struct {
 	HistoryBlocks uint32
 	// HistoryLease is how long an unused block is then believed to stay; 0: an hour.
 	HistoryLease time.Duration
+	// Speculation is how long a recorded prompt is expected where it was sent, though no event has
+	// told of it yet. 0: two seconds; negative: not at all.
+	Speculation time.Duration
+	// InFlightLease keeps a ledger of what was recorded and has not come back, by which the
+	// candidates' loads are brought up to date: requests that nobody finishes count for so long. 0: no
+	// ledger.
+	InFlightLease time.Duration
+	// ByteBudget is the most bytes that the index may take, at least 65,536. 0: no limit.
+	ByteBudget uint64
+	// MemoBytes is how much of prompts' beginnings every concurrent call may remember, so that a
+	// system prompt that many requests share is hashed once. 0: 4 MiB where blocks are named as an
+	// engine names them, none where they are named by their content, which is as fast; negative: none.
+	MemoBytes int
 	// Seed breaks ties.
 	Seed uint64
+}
+
+const defaultMemo = 4 << 20
+
+// Ticket is a request that was recorded in a scheduler's ledger. The zero Ticket is of none, and may be
+// redeemed like any other.
+type Ticket uint64
+
+// Outstanding is what was sent to an endpoint and has not come back.
+type Outstanding struct {
+	// Requests were sent and not finished; Decoding are those that have had their first token.
+	Requests, Decoding uint32
+	// PrefillTokens are to be computed of requests that have not.
+	PrefillTokens uint64
+	// KVTokens is what all of them will have added to the KV cache when they end.
+	KVTokens uint64
 }
 
 // Prompt is what an engine's cache key is made of.
@@ -121,8 +150,7 @@ type Request struct {
 	TTFT time.Duration
 	// TPOT is the time per output token it must keep; 0 for none.
 	TPOT time.Duration
-	// Record says that it will be sent to whomever the call chooses, so that a scheduler with a history
-	// learns it at once.
+	// Record says that it will be sent to whomever the call chooses: saves Scheduler.Record.
 	Record bool
 }
 
@@ -141,6 +169,9 @@ type Decision struct {
 	HasRunnerUp   bool
 	RunnerUp      Endpoint
 	RunnerUpScore float64
+	// Ticket is what FirstToken and Finish are to be told, if the request was recorded and there is a
+	// ledger.
+	Ticket Ticket
 }
 
 // Tiers of memory: of Ranked.TierBlocks, the first is the device, the next its host, a disk, a store
@@ -210,8 +241,8 @@ type Stats struct {
 // ReplayEnd is the sequence number that ends a replay.
 const ReplayEnd = ^uint64(0)
 
-// Scheduler decides which endpoint serves a prompt. Safe for concurrent use: routing runs in parallel
-// with routing; what changes the scheduler waits for the calls under way.
+// Scheduler decides which endpoint serves a prompt. Safe for concurrent use: routing waits for nobody,
+// messages of different endpoints are taken in side by side.
 type Scheduler struct {
 	// Held by every method until it returns, so that neither Close nor the garbage collector frees
 	// what a call uses.
@@ -219,6 +250,7 @@ type Scheduler struct {
 	own     owned
 	cleanup runtime.Cleanup
 	seed    uint64
+	memo    int
 }
 
 // owned is what C allocated for a scheduler.
@@ -247,7 +279,10 @@ func NewScheduler(hasher *Hasher, options Options) (*Scheduler, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Scheduler{own: owned{handle: handle, free: &freelist{}}, seed: options.Seed}
+	s := &Scheduler{own: owned{handle: handle, free: &freelist{}}, seed: options.Seed, memo: options.MemoBytes}
+	if s.memo == 0 && hasher.announced {
+		s.memo = defaultMemo
+	}
 	s.cleanup = runtime.AddCleanup(s, owned.release, s.own)
 	return s, nil
 }
@@ -279,7 +314,7 @@ func (s *Scheduler) use() (schedulerHandle, error) {
 func (s *Scheduler) buffers() (*buffers, error) {
 	b, number := s.own.free.take()
 	if b.scratch == nil {
-		if err := b.open(s.seed + uint64(number)); err != nil {
+		if err := b.open(s.own.handle, s.seed+uint64(number), s.memo); err != nil {
 			return nil, err
 		}
 	}
@@ -461,21 +496,64 @@ func (s *Scheduler) Matches(any Endpoint, prompt *Prompt) ([]uint32, error) {
 	return b.matches()
 }
 
-// Record says that a prompt was sent to an endpoint, where that was not left to Route. A scheduler
-// with a history learns from it.
-func (s *Scheduler) Record(endpoint Endpoint, prompt *Prompt, now int64) error {
+// SetCacheBlocks says how many blocks an endpoint's cache holds, where a scheduler with a history was
+// told another number for all.
+func (s *Scheduler) SetCacheBlocks(endpoint Endpoint, blocks uint32) error {
 	handle, err := s.use()
 	if err != nil {
 		return err
 	}
 	defer s.mu.RUnlock()
-	b, err := s.buffers()
+	return setCacheBlocks(handle, endpoint, blocks)
+}
+
+// FirstToken says that a request has had its first token: its prompt no longer counts as work before
+// others.
+func (s *Scheduler) FirstToken(ticket Ticket) error {
+	handle, err := s.use()
 	if err != nil {
 		return err
 	}
+	defer s.mu.RUnlock()
+	return firstToken(handle, ticket)
+}
+
+// Finish says that a request has ended, well or badly, after so many tokens.
+func (s *Scheduler) Finish(ticket Ticket, outputTokens uint32, now int64) error {
+	handle, err := s.use()
+	if err != nil {
+		return err
+	}
+	defer s.mu.RUnlock()
+	return finish(handle, ticket, outputTokens, now)
+}
+
+// Outstanding is what was sent to an endpoint and has not come back, by the ledger.
+func (s *Scheduler) Outstanding(endpoint Endpoint) (Outstanding, error) {
+	handle, err := s.use()
+	if err != nil {
+		return Outstanding{}, err
+	}
+	defer s.mu.RUnlock()
+	return outstanding(handle, endpoint)
+}
+
+// Record says that a prompt was sent to an endpoint, where that was not left to Route. A scheduler
+// with a history learns from it, others expect it there until events tell; with a ledger, it counts as
+// under way until Finish of the ticket.
+func (s *Scheduler) Record(endpoint Endpoint, prompt *Prompt, now int64) (Ticket, error) {
+	handle, err := s.use()
+	if err != nil {
+		return 0, err
+	}
+	defer s.mu.RUnlock()
+	b, err := s.buffers()
+	if err != nil {
+		return 0, err
+	}
 	defer s.own.free.put(b)
 	if _, err := b.cachedTokens(handle, endpoint, prompt); err != nil {
-		return err
+		return 0, err
 	}
 	return b.record(handle, endpoint, now)
 }

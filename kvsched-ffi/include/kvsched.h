@@ -48,8 +48,8 @@
 // `kvsched_request.flags`: `near` is set.
 #define KVSCHED_REQUEST_NEAR 4
 
-// `kvsched_request.flags`: the request will be sent to whomever the call chooses, so that a scheduler
-// with a history may learn it at once. Saves the call of `kvsched_record`.
+// `kvsched_request.flags`: the request will be sent to whomever the call chooses. Saves the call of
+// `kvsched_record`.
 #define KVSCHED_REQUEST_RECORD 8
 
 // Bytes of `kvsched_error.text`, with the NUL at its end.
@@ -104,12 +104,16 @@ enum kvsched_status
   KVSCHED_STATUS_SCHEME = 30,
   // The preset is unknown, or the configuration is wrong.
   KVSCHED_STATUS_CONFIG = 31,
+  // The bytes are no snapshot, or not a whole one, or of another hasher.
+  KVSCHED_STATUS_SNAPSHOT = 32,
   // The endpoint was never added, or has been removed.
   KVSCHED_STATUS_UNKNOWN_ENDPOINT = 40,
   // An endpoint of that name exists.
   KVSCHED_STATUS_NAME_TAKEN = 41,
   // No endpoint id is left.
   KVSCHED_STATUS_FULL = 42,
+  // The ticket is of no request that is under way.
+  KVSCHED_STATUS_UNKNOWN_TICKET = 43,
   // The prompt cannot be hashed.
   KVSCHED_STATUS_PROMPT = 50,
   // No endpoint can be chosen: none was offered, or filters dropped all.
@@ -128,6 +132,18 @@ typedef uint32_t kvsched_status;
 // How an engine names its blocks. Immutable: any number of threads may use one at a time.
 typedef struct kvsched_hasher kvsched_hasher;
 
+// What was sent where, without a scheduler around it: an approximation of what is cached, for engines
+// that announce nothing. Any number of threads may use one at a time, with any calls but
+// `kvsched_history_free`.
+typedef struct kvsched_history kvsched_history;
+
+// Who holds which blocks, without a scheduler around it. Any number of threads may use one at a time,
+// with any calls but `kvsched_index_free`; matching takes no lock.
+typedef struct kvsched_index kvsched_index;
+
+// A scheduler or an index on its way back from a snapshot's bytes. Threads take turns.
+typedef struct kvsched_restore kvsched_restore;
+
 // Which endpoint serves a prompt.
 //
 // Any number of threads may use one at a time, with any calls but `kvsched_scheduler_free`.
@@ -138,6 +154,14 @@ typedef struct kvsched_scheduler kvsched_scheduler;
 // it has seen the fleet and the longest prompt, a decision allocates nothing. Two threads that
 // use one at a time get `BUSY`.
 typedef struct kvsched_scratch kvsched_scratch;
+
+// What a scheduler or an index knows, as bytes that are read piece by piece. Versioned and
+// checksummed. Threads take turns.
+typedef struct kvsched_snapshot kvsched_snapshot;
+
+// One endpoint's numbered messages on their way into an index, without a scheduler around it. Threads
+// take turns.
+typedef struct kvsched_stream kvsched_stream;
 
 // A text of the caller's: `len` bytes of UTF-8, without a NUL. `data` NULL means that there is
 // none, where that is allowed; a `len` of 0 with another `data` is an empty text.
@@ -188,6 +212,18 @@ typedef struct kvsched_extras {
   size_t embeds_row;
 } kvsched_extras;
 
+// What an index holds.
+typedef struct kvsched_index_stats_row {
+  // Distinct blocks.
+  uint64_t blocks;
+  // Blocks that wait for an unknown parent.
+  uint64_t pending;
+  // Bytes allocated.
+  uint64_t bytes;
+  // Blocks forgotten for want of budget: if more than 0, matches may be too short.
+  uint64_t evicted;
+} kvsched_index_stats_row;
+
 // What came of a message, a replay's message or the passing of time.
 typedef struct kvsched_ingested {
   // Ask the engine for a replay from this message on, now; only if `has_replay_from`.
@@ -219,6 +255,18 @@ typedef struct kvsched_trust_report {
   // `KVSCHED_TRUST_…`.
   uint32_t trust;
 } kvsched_trust_report;
+
+// What was sent to an endpoint and has not come back.
+typedef struct kvsched_outstanding_work {
+  // Prompt tokens to compute of requests without a first token.
+  uint64_t prefill_tokens;
+  // KV that all of them will have added when they end: uncached prompt and expected output.
+  uint64_t kv_tokens;
+  // Requests sent and not finished.
+  uint32_t requests;
+  // Those of them that have had their first token.
+  uint32_t decoding;
+} kvsched_outstanding_work;
 
 // What is known of a request besides its prompt. All zero: nothing.
 typedef struct kvsched_request {
@@ -298,6 +346,9 @@ typedef struct kvsched_decision {
   uint32_t prompt_blocks;
   // How many candidates passed all filters.
   uint32_t candidates;
+  // With `KVSCHED_REQUEST_RECORD` and a ledger: what `kvsched_first_token` and `kvsched_finish` are to
+  // be told; else 0.
+  uint64_t ticket;
 } kvsched_decision;
 
 // What became of one candidate.
@@ -314,6 +365,63 @@ typedef struct kvsched_ranked {
   uint32_t tier_blocks[KVSCHED_TIERS];
 } kvsched_ranked;
 
+// The request that a custom scorer rates candidates for.
+typedef struct kvsched_scored_request {
+  // Now, in nanoseconds on the caller's clock.
+  uint64_t now_ns;
+  // Length of the prompt.
+  uint32_t prompt_tokens;
+  // Tokens a block.
+  uint32_t block_size;
+  // Output tokens expected; 0 where unknown.
+  uint32_t expected_output_tokens;
+} kvsched_scored_request;
+
+// A candidate as a custom scorer sees it: what it holds of the prompt, and what it is doing,
+// brought up to date by the ledger if there is one.
+typedef struct kvsched_scored_row {
+  // Who.
+  uint32_t endpoint;
+  // Leading prompt blocks it holds in any tier.
+  uint32_t matched_blocks;
+  // Prompt tokens that it would have to compute.
+  uint32_t uncached_tokens;
+  // Requests that wait there.
+  uint32_t waiting_requests;
+  // Requests in its batch.
+  uint32_t running_requests;
+  // Requests sent there and not finished.
+  uint32_t in_flight_requests;
+  // Share of its KV cache in use, 0 to 1.
+  double kv_usage;
+  // Prompt tokens sent there and not yet computed.
+  uint64_t queued_prefill_tokens;
+} kvsched_scored_row;
+
+// See `kvsched_scorer`.
+typedef void (*kvsched_score_fn)(void *context,
+                                 const struct kvsched_scored_request *request,
+                                 const struct kvsched_scored_row *rows,
+                                 size_t rows_len,
+                                 double *scores);
+
+// A scorer of the caller's, called once a request for all candidates.
+//
+// `score` writes a score from 0 to 1 for every row, higher is better; one that is left alone, not finite
+// or out of range counts as neutral. It is called by whatever thread routes, by several at a time, and
+// must not unwind (a C++ exception must not leave it) or call the same scheduler. `context` is
+// handed to it as it is and has to live as long as the scheduler.
+typedef struct kvsched_scorer {
+  // The name it goes by in configurations and explanations.
+  struct kvsched_str name;
+  // What its scores weigh, where there is no configuration to say so; above 0.
+  double weight;
+  // The function.
+  kvsched_score_fn score;
+  // The caller's.
+  void *context;
+} kvsched_scorer;
+
 // How a scheduler is made. All zero: llm-d's weights, and caches known from events.
 typedef struct kvsched_settings {
   // The name of another router's policy, such as "llm-d" or "dynamo"; NULL for none.
@@ -327,6 +435,19 @@ typedef struct kvsched_settings {
   uint32_t history_blocks;
   // How long an unused block is then believed to stay; 0: an hour.
   uint64_t history_lease_ns;
+  // How long a recorded prompt is expected where it was sent, though no event has told of it yet; 0:
+  // two seconds; `UINT64_MAX`: not at all.
+  uint64_t speculation_ns;
+  // Keeps a ledger of what was recorded and has not come back, by which load rows are brought up to
+  // date: requests that nobody finishes count for so long. 0: no ledger.
+  uint64_t in_flight_lease_ns;
+  // Most bytes the index may take, at least 65,536; 0: no limit.
+  uint64_t byte_budget;
+  // Scorers of the caller's. With `config` they are plugins by their names, which it weighs; without,
+  // they are all that rates candidates. Not together with a preset.
+  const struct kvsched_scorer *scorers;
+  // How many.
+  size_t scorers_len;
 } kvsched_settings;
 
 // What a scheduler has seen since it was made.
@@ -394,6 +515,19 @@ kvsched_status kvsched_endpoint_find(const struct kvsched_scheduler *scheduler,
                                      uint32_t *endpoint,
                                      struct kvsched_error *error);
 
+// The numbers of all endpoints, rising. `len` is also written where `endpoints_cap` is too small
+// (`BUFFER_TOO_SMALL`).
+//
+// # Safety
+//
+// `scheduler` is a handle; `endpoints` has room for `endpoints_cap` numbers; `len` and `error` (unless
+// NULL) are writable.
+kvsched_status kvsched_endpoint_list(const struct kvsched_scheduler *scheduler,
+                                     uint32_t *endpoints,
+                                     size_t endpoints_cap,
+                                     size_t *len,
+                                     struct kvsched_error *error);
+
 // The name of an endpoint's engine: `len` bytes without a NUL. `len` is also written where `name_cap` is
 // too small (`BUFFER_TOO_SMALL`).
 //
@@ -409,6 +543,19 @@ kvsched_status kvsched_endpoint_name(const struct kvsched_scheduler *scheduler,
                                      size_t name_cap,
                                      size_t *len,
                                      struct kvsched_error *error);
+
+// Says how many blocks an endpoint's KV cache holds, where a scheduler with a history was told another
+// number for all (`vllm:cache_config_info`). One that knows caches from events passes it over.
+//
+// Fails with `UNKNOWN_ENDPOINT`.
+//
+// # Safety
+//
+// `scheduler` is a handle, `error` NULL or writable.
+kvsched_status kvsched_endpoint_set_cache_blocks(const struct kvsched_scheduler *scheduler,
+                                                 uint32_t endpoint,
+                                                 uint32_t blocks,
+                                                 struct kvsched_error *error);
 
 // Sets a label of an endpoint (its role, zone, rack), in place of what it was: what label filters
 // and topology scorers read.
@@ -489,6 +636,164 @@ kvsched_status kvsched_hasher_hash(const struct kvsched_hasher *hasher,
 // `*hasher` is NULL or a handle that nobody uses any more.
 kvsched_status kvsched_hasher_free(struct kvsched_hasher **hasher);
 
+// A new history: `blocks` is how many an endpoint's KV cache holds, `lease_ns` how long one that is
+// not used is believed to stay. The handle in `out` is the caller's to free with
+// `kvsched_history_free`.
+//
+// Fails with `INVALID_ARGUMENT` if either is 0.
+//
+// # Safety
+//
+// `out` and `error` (unless NULL) are writable.
+kvsched_status kvsched_history_new(uint32_t blocks,
+                                   uint64_t lease_ns,
+                                   struct kvsched_history **out,
+                                   struct kvsched_error *error);
+
+// Frees a history and sets `*history` to NULL. NULL, or a pointer to NULL, is passed over.
+//
+// # Safety
+//
+// `*history` is NULL or a handle that nobody uses any more.
+kvsched_status kvsched_history_free(struct kvsched_history **history);
+
+// Says that a prompt of these block hashes was sent to `endpoint`.
+//
+// # Safety
+//
+// `history` and `scratch` are handles; `hashes_len` hashes are readable; `error` is NULL or writable.
+kvsched_status kvsched_history_record(const struct kvsched_history *history,
+                                      const struct kvsched_scratch *scratch,
+                                      uint32_t endpoint,
+                                      const uint64_t *hashes,
+                                      size_t hashes_len,
+                                      uint64_t now_ns,
+                                      struct kvsched_error *error);
+
+// How many leading blocks of a prompt every endpoint probably holds at `now_ns`; rows and lengths as
+// `kvsched_index_match`.
+//
+// # Safety
+//
+// As `kvsched_index_match`.
+kvsched_status kvsched_history_match(const struct kvsched_history *history,
+                                     const struct kvsched_scratch *scratch,
+                                     const uint64_t *hashes,
+                                     size_t hashes_len,
+                                     uint64_t now_ns,
+                                     uint32_t *blocks,
+                                     size_t blocks_cap,
+                                     size_t *len,
+                                     struct kvsched_error *error);
+
+// Forgets all of `endpoint`.
+//
+// # Safety
+//
+// `history` is a handle, `error` NULL or writable.
+kvsched_status kvsched_history_clear(const struct kvsched_history *history,
+                                     uint32_t endpoint,
+                                     struct kvsched_error *error);
+
+// A new index of blocks of `block_size` tokens, in at most `byte_budget` bytes, 65,536 or more; 0 for
+// no limit. The handle in `out` is the caller's to free with `kvsched_index_free`.
+//
+// Fails with `INVALID_ARGUMENT` for sizes out of range.
+//
+// # Safety
+//
+// `out` and `error` (unless NULL) are writable.
+kvsched_status kvsched_index_new(uint32_t block_size,
+                                 size_t byte_budget,
+                                 struct kvsched_index **out,
+                                 struct kvsched_error *error);
+
+// Frees an index and sets `*index` to NULL. NULL, or a pointer to NULL, is passed over.
+//
+// # Safety
+//
+// `*index` is NULL or a handle that nobody uses any more.
+kvsched_status kvsched_index_free(struct kvsched_index **index);
+
+// Says that `endpoint` holds consecutive blocks in `tier`, behind the block `parent` or, if that is NULL,
+// from a prompt's first block on.
+//
+// Fails with `INVALID_ARGUMENT` for an endpoint of 65,535 or more or a tier of `KVSCHED_TIERS` or more,
+// and if the blocks contradict what is known of their parents.
+//
+// # Safety
+//
+// `index` is a handle; `parent` is NULL or readable; `hashes_len` hashes are readable; `error` is NULL
+// or writable.
+kvsched_status kvsched_index_store(const struct kvsched_index *index,
+                                   uint32_t endpoint,
+                                   uint32_t tier,
+                                   const uint64_t *parent,
+                                   const uint64_t *hashes,
+                                   size_t hashes_len,
+                                   struct kvsched_error *error);
+
+// Says that `endpoint` no longer holds blocks in `tier`, in any order. Those that it does not hold are
+// passed over.
+//
+// Fails as `kvsched_index_store`.
+//
+// # Safety
+//
+// As `kvsched_index_store`.
+kvsched_status kvsched_index_remove(const struct kvsched_index *index,
+                                    uint32_t endpoint,
+                                    uint32_t tier,
+                                    const uint64_t *hashes,
+                                    size_t hashes_len,
+                                    struct kvsched_error *error);
+
+// Says that `endpoint` holds nothing any more, in any tier.
+//
+// # Safety
+//
+// `index` is a handle, `error` NULL or writable.
+kvsched_status kvsched_index_clear(const struct kvsched_index *index,
+                                   uint32_t endpoint,
+                                   struct kvsched_error *error);
+
+// How many leading blocks of a prompt every endpoint holds, by endpoint number: `hashes` are the
+// prompt's, as `kvsched_hasher_hash` gives them. `len` becomes how many rows there are, also where
+// `blocks_cap` is too small for them (`BUFFER_TOO_SMALL`); endpoints beyond hold nothing. Warm,
+// it allocates nothing.
+//
+// # Safety
+//
+// `index` and `scratch` are handles; the arrays are as long as said; `len` and `error` (unless NULL)
+// are writable.
+kvsched_status kvsched_index_match(const struct kvsched_index *index,
+                                   const struct kvsched_scratch *scratch,
+                                   const uint64_t *hashes,
+                                   size_t hashes_len,
+                                   uint32_t *blocks,
+                                   size_t blocks_cap,
+                                   size_t *len,
+                                   struct kvsched_error *error);
+
+// What the index holds.
+//
+// # Safety
+//
+// `index` is a handle, `out` and `error` (unless NULL) are writable.
+kvsched_status kvsched_index_stats(const struct kvsched_index *index,
+                                   struct kvsched_index_stats_row *out,
+                                   struct kvsched_error *error);
+
+// Writes the index down. Matching goes on meanwhile. To be read by `kvsched_snapshot_read`, and restored
+// by `kvsched_restore_new_index`.
+//
+// # Safety
+//
+// `index` is a handle, `out` and `error` (unless NULL) are writable.
+kvsched_status kvsched_index_snapshot(const struct kvsched_index *index,
+                                      struct kvsched_snapshot **out,
+                                      struct kvsched_error *error);
+
 // Takes in one message of an engine's event stream at `now_ns`: its sequence number (the second
 // frame of the socket's message, eight bytes, big-endian) and its payload (the third), as they
 // came. Bytes that are no events are no error: the message counts as missing, and is to be asked
@@ -562,6 +867,59 @@ kvsched_status kvsched_trust(const struct kvsched_scheduler *scheduler,
                              size_t *len,
                              struct kvsched_error *error);
 
+// The number of the next message that an endpoint's stream waits for: all before it are known. 0 where
+// there are no events.
+//
+// Fails with `UNKNOWN_ENDPOINT`.
+//
+// # Safety
+//
+// `scheduler` is a handle, `sequence` and `error` (unless NULL) are writable.
+kvsched_status kvsched_next_sequence(const struct kvsched_scheduler *scheduler,
+                                     uint32_t endpoint,
+                                     uint64_t *sequence,
+                                     struct kvsched_error *error);
+
+// Says that a request has had its first token: its prompt is computed, and no longer counts as
+// work before others. `ticket` is from `kvsched_route` or `kvsched_record`; 0, which they give where
+// there is no ledger, is passed over.
+//
+// Fails with `UNKNOWN_TICKET` if the request has finished, or had its first token, or its lease has
+// ended.
+//
+// # Safety
+//
+// `scheduler` is a handle, `error` NULL or writable.
+kvsched_status kvsched_first_token(const struct kvsched_scheduler *scheduler,
+                                   uint64_t ticket,
+                                   struct kvsched_error *error);
+
+// Says that a request has ended, well or badly, after `output_tokens` tokens. A `ticket` of 0 is passed
+// over.
+//
+// Fails with `UNKNOWN_TICKET` if it has ended before, or its lease has.
+//
+// # Safety
+//
+// `scheduler` is a handle, `error` NULL or writable.
+kvsched_status kvsched_finish(const struct kvsched_scheduler *scheduler,
+                              uint64_t ticket,
+                              uint32_t output_tokens,
+                              uint64_t now_ns,
+                              struct kvsched_error *error);
+
+// What was sent to an endpoint and has not come back; all zero where there is no ledger.
+//
+// Fails with `UNKNOWN_ENDPOINT`.
+//
+// # Safety
+//
+// `scheduler` is a handle, `out` and `error` (unless NULL) are writable.
+kvsched_status kvsched_outstanding(const struct kvsched_scheduler *scheduler,
+                                   uint32_t endpoint,
+                                   struct kvsched_outstanding_work *out,
+                                   struct kvsched_error *error);
+
 // Chooses an endpoint for a prompt: the one call a request needs.
 //
 // `extras` may be NULL. `lora_ids` belongs to the counts in the candidates' rows, and may be NULL
@@ -592,17 +950,20 @@ kvsched_status kvsched_route(const struct kvsched_scheduler *scheduler,
                              struct kvsched_error *error);
 
 // Says that the prompt last routed or looked up with `scratch` was sent to `endpoint`. A scheduler
-// with a history learns from it; one that knows caches from events need not be told.
+// with a history learns from it; one that knows caches from events expects the prompt there until
+// they tell. With a ledger, the request counts as work under way from now on, until
+// `kvsched_finish` of `*ticket`, which may be NULL and becomes 0 without a ledger.
 //
 // Fails with `UNKNOWN_ENDPOINT`.
 //
 // # Safety
 //
-// `scheduler` and `scratch` are handles, `error` is NULL or writable.
+// `scheduler` and `scratch` are handles, `ticket` and `error` are NULL or writable.
 kvsched_status kvsched_record(const struct kvsched_scheduler *scheduler,
                               const struct kvsched_scratch *scratch,
                               uint32_t endpoint,
                               uint64_t now_ns,
+                              uint64_t *ticket,
                               struct kvsched_error *error);
 
 // How many of a prompt's tokens `endpoint` would serve from its cache. What the other endpoints
@@ -660,8 +1021,8 @@ kvsched_status kvsched_explain(const struct kvsched_scheduler *scheduler,
 // handle in `out` is the caller's to free with `kvsched_scheduler_free`; the hasher may be freed
 // before it.
 //
-// Fails with `CONFIG` if the preset is unknown or the configuration wrong; the text names what
-// was meant, perhaps.
+// Fails with `CONFIG` if the preset is unknown, the configuration wrong or a setting out of range; the
+// text names what was meant, perhaps.
 //
 // # Safety
 //
@@ -698,6 +1059,21 @@ kvsched_status kvsched_scratch_new(uint64_t seed,
                                    struct kvsched_scratch **out,
                                    struct kvsched_error *error);
 
+// A new scratch that remembers up to about `memo_bytes` of prompts' beginnings for calls with
+// `scheduler`: a system prompt that many requests share meets an engine's SHA-256 once. The hashes
+// are the same as without. Of no use for content hashers, which are as fast.
+//
+// Fails with `INVALID_ARGUMENT` if `memo_bytes` is too little for a single prefix.
+//
+// # Safety
+//
+// `scheduler` is a handle; `out` and `error` (unless NULL) are writable.
+kvsched_status kvsched_scratch_new_with_memo(const struct kvsched_scheduler *scheduler,
+                                             uint64_t seed,
+                                             size_t memo_bytes,
+                                             struct kvsched_scratch **out,
+                                             struct kvsched_error *error);
+
 // Frees a scratch and sets `*scratch` to NULL. NULL, or a pointer to NULL, is passed over.
 //
 // # Safety
@@ -705,11 +1081,179 @@ kvsched_status kvsched_scratch_new(uint64_t seed,
 // `*scratch` is NULL or a handle that nobody uses any more.
 kvsched_status kvsched_scratch_free(struct kvsched_scratch **scratch);
 
+// Writes down the fleet and all that its caches hold: for a second replica, or for this one after a
+// restart. Routing goes on meanwhile; events and changes of the fleet wait. The handle in `out` is
+// the caller's to free with `kvsched_snapshot_free`.
+//
+// Fails with `INVALID_ARGUMENT` for a scheduler with a history.
+//
+// # Safety
+//
+// `scheduler` is a handle, `out` and `error` (unless NULL) are writable.
+kvsched_status kvsched_snapshot_new(const struct kvsched_scheduler *scheduler,
+                                    struct kvsched_snapshot **out,
+                                    struct kvsched_error *error);
+
+// The next bytes of a snapshot, at most `bytes_cap`. `len` becomes how many they are: 0 at the end.
+//
+// # Safety
+//
+// `snapshot` is a handle; `bytes` has room for `bytes_cap`; `len` and `error` (unless NULL) are
+// writable.
+kvsched_status kvsched_snapshot_read(const struct kvsched_snapshot *snapshot,
+                                     uint8_t *bytes,
+                                     size_t bytes_cap,
+                                     size_t *len,
+                                     struct kvsched_error *error);
+
+// Frees a snapshot and sets `*snapshot` to NULL. NULL, or a pointer to NULL, is passed over.
+//
+// # Safety
+//
+// `*snapshot` is NULL or a handle that nobody uses any more.
+kvsched_status kvsched_snapshot_free(struct kvsched_snapshot **snapshot);
+
+// Begins to restore a scheduler from the bytes of a snapshot: hand them to `kvsched_restore_push`, then
+// call `kvsched_restore_finish`. `hasher` and `settings` are as for `kvsched_scheduler_new`; the hasher
+// has to give the same names as the one the snapshot was written with. The handle in `out` is the
+// caller's to free with `kvsched_restore_free`.
+//
+// Fails as `kvsched_scheduler_new`, and with `CONFIG` for settings with a history.
+//
+// # Safety
+//
+// As `kvsched_scheduler_new`.
+kvsched_status kvsched_restore_new(const struct kvsched_hasher *hasher,
+                                   const struct kvsched_settings *settings,
+                                   struct kvsched_restore **out,
+                                   struct kvsched_error *error);
+
+// As `kvsched_restore_new`, of an index: to be finished by `kvsched_restore_finish_index`.
+//
+// Fails as `kvsched_index_new`.
+//
+// # Safety
+//
+// `out` and `error` (unless NULL) are writable.
+kvsched_status kvsched_restore_new_index(uint32_t block_size,
+                                         size_t byte_budget,
+                                         struct kvsched_restore **out,
+                                         struct kvsched_error *error);
+
+// The next bytes of the snapshot, in pieces of any size.
+//
+// Fails with `SNAPSHOT` if they are not what a snapshot has there; the restore is then over.
+//
+// # Safety
+//
+// `restore` is a handle, `bytes_len` bytes at `bytes` are readable, `error` is NULL or writable.
+kvsched_status kvsched_restore_push(const struct kvsched_restore *restore,
+                                    const uint8_t *bytes,
+                                    size_t bytes_len,
+                                    struct kvsched_error *error);
+
+// The scheduler, once all bytes have been pushed: its endpoints have the numbers they had
+// (`kvsched_endpoint_list`). Ask each engine for a replay from where its stream stands
+// (`kvsched_next_sequence`), or just subscribe and do what `kvsched_ingest` says. The restore is over,
+// and is still to be freed.
+//
+// Fails with `SNAPSHOT` if bytes are missing or the snapshot's hasher was another.
+//
+// # Safety
+//
+// `restore` is a handle, `out` and `error` (unless NULL) are writable.
+kvsched_status kvsched_restore_finish(const struct kvsched_restore *restore,
+                                      uint64_t now_ns,
+                                      struct kvsched_scheduler **out,
+                                      struct kvsched_error *error);
+
+// The index, once all bytes have been pushed. The restore is over, and is still to be freed.
+//
+// Fails with `SNAPSHOT` if bytes are missing.
+//
+// # Safety
+//
+// As `kvsched_restore_finish`.
+kvsched_status kvsched_restore_finish_index(const struct kvsched_restore *restore,
+                                            struct kvsched_index **out,
+                                            struct kvsched_error *error);
+
+// Frees a restore and sets `*restore` to NULL. NULL, or a pointer to NULL, is passed over.
+//
+// # Safety
+//
+// `*restore` is NULL or a handle that nobody uses any more.
+kvsched_status kvsched_restore_free(struct kvsched_restore **restore);
+
 // A few words for a status, never NULL: for logs. The text of a particular failure, with its
 // values and limits, is in the `kvsched_error` of the call.
 //
 // The text is static. Any thread may call at any time.
 const char *kvsched_status_text(uint32_t status);
+
+// The stream of an endpoint of which nothing is known. The handle in `out` is the caller's to free with
+// `kvsched_stream_free`.
+//
+// Fails with `UNKNOWN_ENDPOINT` for a number above 65,535.
+//
+// # Safety
+//
+// `out` and `error` (unless NULL) are writable.
+kvsched_status kvsched_stream_new(uint32_t endpoint,
+                                  struct kvsched_stream **out,
+                                  struct kvsched_error *error);
+
+// Frees a stream and sets `*stream` to NULL. NULL, or a pointer to NULL, is passed over. What its
+// endpoint holds stays in the index: see `kvsched_index_clear`.
+//
+// # Safety
+//
+// `*stream` is NULL or a handle that nobody uses any more.
+kvsched_status kvsched_stream_free(struct kvsched_stream **stream);
+
+// Takes in one message of the endpoint's event stream, as `kvsched_ingest` does; always the same
+// `index`. Blocks are named as `hasher` names them; with NULL, as the engine does.
+//
+// # Safety
+//
+// `stream` and `index` are handles, `hasher` is NULL or one; `payload_len` bytes at `payload` are
+// readable; `out` and `error` are NULL or writable.
+kvsched_status kvsched_stream_receive(const struct kvsched_stream *stream,
+                                      const struct kvsched_index *index,
+                                      const struct kvsched_hasher *hasher,
+                                      uint64_t sequence,
+                                      const uint8_t *payload,
+                                      size_t payload_len,
+                                      uint64_t now_ns,
+                                      struct kvsched_ingested *out,
+                                      struct kvsched_error *error);
+
+// Takes in one message of the replay that an earlier call asked for, as `kvsched_replayed` does.
+//
+// # Safety
+//
+// As `kvsched_stream_receive`.
+kvsched_status kvsched_stream_replayed(const struct kvsched_stream *stream,
+                                       const struct kvsched_index *index,
+                                       const struct kvsched_hasher *hasher,
+                                       uint64_t sequence,
+                                       const uint8_t *payload,
+                                       size_t payload_len,
+                                       uint64_t now_ns,
+                                       struct kvsched_ingested *out,
+                                       struct kvsched_error *error);
+
+// Lets time pass, as `kvsched_tick` does.
+//
+// # Safety
+//
+// As `kvsched_stream_receive`.
+kvsched_status kvsched_stream_tick(const struct kvsched_stream *stream,
+                                   const struct kvsched_index *index,
+                                   const struct kvsched_hasher *hasher,
+                                   uint64_t now_ns,
+                                   struct kvsched_ingested *out,
+                                   struct kvsched_error *error);
 
 // The binary interface of the library that was linked: `KVSCHED_ABI` of its own header.
 //

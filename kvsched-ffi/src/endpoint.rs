@@ -4,7 +4,6 @@ use crate::scheduler::{Scheduler, endpoint_id, fleet, unknown};
 use crate::status::{Error, Failure, Status};
 use kvsched::{EndpointSpec, RegistryError};
 use std::ffi::c_char;
-use std::sync::atomic::Ordering;
 
 /// Adds an endpoint: data-parallel rank `rank` of the engine called `name`, 0 where there is only
 /// one. `endpoint` becomes its number, which names it from now on; numbers of removed endpoints
@@ -38,7 +37,6 @@ pub unsafe extern "C" fn kvsched_endpoint_add(
             };
             Failure::new(status, e)
         })?;
-        fleet.counts.endpoints.fetch_add(1, Ordering::Relaxed);
         endpoint.write(id.0.into());
         Ok(())
     };
@@ -66,7 +64,6 @@ pub unsafe extern "C" fn kvsched_endpoint_remove(
         if !fleet.router.remove_endpoint(id) {
             return Err(unknown(endpoint));
         }
-        fleet.counts.endpoints.fetch_sub(1, Ordering::Relaxed);
         Ok(())
     };
     // SAFETY: the caller's promise.
@@ -105,6 +102,37 @@ pub unsafe extern "C" fn kvsched_endpoint_find(
     unsafe { boundary(error, body) }
 }
 
+/// The numbers of all endpoints, rising. `len` is also written where `endpoints_cap` is too small
+/// (`BUFFER_TOO_SMALL`).
+///
+/// # Safety
+///
+/// `scheduler` is a handle; `endpoints` has room for `endpoints_cap` numbers; `len` and `error` (unless
+/// NULL) are writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvsched_endpoint_list(
+    scheduler: *const Scheduler,
+    endpoints: *mut u32,
+    endpoints_cap: usize,
+    len: *mut usize,
+    error: *mut Error,
+) -> Status {
+    let body = || {
+        // SAFETY: the caller's promise.
+        let (fleet, endpoints, len) = unsafe {
+            (
+                fleet(scheduler)?,
+                OutSlice::new("endpoints", endpoints, endpoints_cap)?,
+                Out::new("len", len)?,
+            )
+        };
+        let all = fleet.router.endpoints();
+        hand_over("endpoints", all.iter().map(|e| u32::from(e.id().0)), endpoints, len)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { boundary(error, body) }
+}
+
 /// The name of an endpoint's engine: `len` bytes without a NUL. `len` is also written where `name_cap` is
 /// too small (`BUFFER_TOO_SMALL`).
 ///
@@ -133,6 +161,31 @@ pub unsafe extern "C" fn kvsched_endpoint_name(
         let found = fleet.router.endpoint(id).ok_or_else(|| unknown(endpoint))?;
         let bytes = found.spec().name.bytes();
         hand_over("name", bytes.map(|b| b.cast_signed() as c_char), name, len)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { boundary(error, body) }
+}
+
+/// Says how many blocks an endpoint's KV cache holds, where a scheduler with a history was told another
+/// number for all (`vllm:cache_config_info`). One that knows caches from events passes it over.
+///
+/// Fails with `UNKNOWN_ENDPOINT`.
+///
+/// # Safety
+///
+/// `scheduler` is a handle, `error` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvsched_endpoint_set_cache_blocks(
+    scheduler: *const Scheduler,
+    endpoint: u32,
+    blocks: u32,
+    error: *mut Error,
+) -> Status {
+    let body = || {
+        let id = endpoint_id(endpoint)?;
+        // SAFETY: the caller's promise.
+        let fleet = unsafe { fleet(scheduler) }?;
+        if fleet.router.set_cache_blocks(id, blocks) { Ok(()) } else { Err(unknown(endpoint)) }
     };
     // SAFETY: the caller's promise.
     unsafe { boundary(error, body) }

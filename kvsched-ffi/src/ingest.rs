@@ -214,6 +214,35 @@ pub unsafe extern "C" fn kvsched_trust(
     unsafe { boundary(error, body) }
 }
 
+/// The number of the next message that an endpoint's stream waits for: all before it are known. 0 where
+/// there are no events.
+///
+/// Fails with `UNKNOWN_ENDPOINT`.
+///
+/// # Safety
+///
+/// `scheduler` is a handle, `sequence` and `error` (unless NULL) are writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvsched_next_sequence(
+    scheduler: *const Scheduler,
+    endpoint: u32,
+    sequence: *mut u64,
+    error: *mut Error,
+) -> Status {
+    let body = || {
+        // SAFETY: the caller's promise.
+        let (fleet, sequence) = unsafe { (fleet(scheduler)?, Out::new("sequence", sequence)?) };
+        let id = endpoint_id(endpoint)?;
+        if !fleet.router.has_endpoint(id) {
+            return Err(unknown(endpoint));
+        }
+        sequence.write(fleet.router.next_sequence(id).unwrap_or(0));
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { boundary(error, body) }
+}
+
 /// Lets the endpoint's stream hear something, counts what came of it and tells the caller.
 ///
 /// # Safety
@@ -231,19 +260,7 @@ unsafe fn hear(
     // SAFETY: the caller's promise.
     let Fleet { router, counts, .. } = unsafe { fleet(scheduler) }?;
     let heard = say(router, id).map_err(Failure::of(Status::UnknownEndpoint))?;
-    let applied = &heard.applied;
-    let row = Ingested {
-        replay_from: heard.replay_from.unwrap_or_default(),
-        batches: heard.batches as u64,
-        stored: applied.stored as u64,
-        removed: applied.removed as u64,
-        refused: (applied.refused + applied.unnamed) as u64,
-        unknown_events: heard.unknown_events as u64,
-        has_replay_from: heard.replay_from.is_some().into(),
-        duplicate: heard.duplicate.into(),
-        restarted: heard.restarted.into(),
-        cleared: applied.cleared.into(),
-    };
+    let row = row(&heard);
     counts.batches.fetch_add(row.batches, Ordering::Relaxed);
     counts.replays.fetch_add(u64::from(row.has_replay_from), Ordering::Relaxed);
     counts.duplicates.fetch_add(u64::from(row.duplicate), Ordering::Relaxed);
@@ -256,4 +273,21 @@ unsafe fn hear(
         out.write(row);
     }
     Ok(())
+}
+
+/// What came of it, as C sees it.
+pub(crate) fn row(heard: &Heard) -> Ingested {
+    let applied = &heard.applied;
+    Ingested {
+        replay_from: heard.replay_from.unwrap_or_default(),
+        batches: heard.batches as u64,
+        stored: applied.stored as u64,
+        removed: applied.removed as u64,
+        refused: (applied.refused + applied.unnamed) as u64,
+        unknown_events: heard.unknown_events as u64,
+        has_replay_from: heard.replay_from.is_some().into(),
+        duplicate: heard.duplicate.into(),
+        restarted: heard.restarted.into(),
+        cleared: applied.cleared.into(),
+    }
 }

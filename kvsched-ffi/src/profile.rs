@@ -1,13 +1,16 @@
+use crate::custom::{Callback, profile_of};
 use crate::status::{Failure, Status};
 use kvsched::Profile;
 use kvsched_scorers::config::{Config, Registry};
 use kvsched_scorers::preset;
 
-/// The profile that settings name, or none where they name none.
+/// The profile that settings name, or none where they name none. The caller's scorers are plugins that a
+/// configuration may name; without one, they are the profile.
 pub(crate) fn profile(
     preset: Option<&str>,
     config: Option<&str>,
     name: Option<&str>,
+    scorers: Vec<Callback>,
 ) -> Result<Option<Profile>, Failure> {
     let wrong = |text: String| Failure::new(Status::Config, text);
     match (preset, config) {
@@ -15,15 +18,22 @@ pub(crate) fn profile(
         (None, None) | (Some(_), None) if name.is_some() => {
             Err(wrong("a profile is named, but no configuration is given".to_owned()))
         }
-        (None, None) => Ok(None),
+        (None, None) if scorers.is_empty() => Ok(None),
+        (None, None) => profile_of(scorers).map(Some),
+        (Some(_), None) if !scorers.is_empty() => Err(wrong(
+            "both a preset and scorers are given: name both in a configuration".to_owned(),
+        )),
         (Some(preset), None) => {
             preset::by_name(preset).map(Some).map_err(Failure::of(Status::Config))
         }
         (None, Some(config)) => {
             let config: Config =
                 serde_yaml_ng::from_str(config).map_err(Failure::of(Status::Config))?;
-            let profiles =
-                config.profiles(&Registry::new()).map_err(Failure::of(Status::Config))?;
+            let registry = scorers.into_iter().fold(Registry::new(), |registry, scorer| {
+                let name = scorer.name().to_owned();
+                registry.scorer(&name, move |_| Ok(Box::new(scorer.clone())))
+            });
+            let profiles = config.profiles(&registry).map_err(Failure::of(Status::Config))?;
             choose(profiles, name).map(Some)
         }
     }

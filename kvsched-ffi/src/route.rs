@@ -1,4 +1,5 @@
 use crate::boundary::boundary;
+use crate::ledger::number;
 use crate::memory::{Out, OutSlice, Str, hand_over, reference, slice, text};
 use crate::prompt::{Extras, with_prompt};
 use crate::rank::{Ranked, rank};
@@ -15,8 +16,8 @@ pub const KVSCHED_REQUEST_LORA: u32 = 1;
 pub const KVSCHED_REQUEST_PINNED: u32 = 2;
 /// `kvsched_request.flags`: `near` is set.
 pub const KVSCHED_REQUEST_NEAR: u32 = 4;
-/// `kvsched_request.flags`: the request will be sent to whomever the call chooses, so that a scheduler
-/// with a history may learn it at once. Saves the call of `kvsched_record`.
+/// `kvsched_request.flags`: the request will be sent to whomever the call chooses. Saves the call of
+/// `kvsched_record`.
 pub const KVSCHED_REQUEST_RECORD: u32 = 8;
 
 const FLAGS: u32 =
@@ -106,6 +107,9 @@ pub struct Decision {
     pub prompt_blocks: u32,
     /// How many candidates passed all filters.
     pub candidates: u32,
+    /// With `KVSCHED_REQUEST_RECORD` and a ledger: what `kvsched_first_token` and `kvsched_finish` are to
+    /// be told; else 0.
+    pub ticket: u64,
 }
 
 /// Chooses an endpoint for a prompt: the one call a request needs.
@@ -158,7 +162,7 @@ pub unsafe extern "C" fn kvsched_route(
         let (fleet, mut buffers) = unsafe { (fleet(scheduler)?, lock(scratch)?) };
         buffers.decided = false;
         fill_rows(candidates, lora_ids, &mut buffers)?;
-        let Buffers { route, candidates: ids, loads, decided } = &mut *buffers;
+        let Buffers { route, candidates: ids, loads, decided, .. } = &mut *buffers;
         // SAFETY: the caller's promise.
         let chosen = unsafe {
             let known = known(request)?;
@@ -176,11 +180,10 @@ pub unsafe extern "C" fn kvsched_route(
         if !ranked.is_empty() {
             ranked.fill(rank(&fleet.router, route));
         }
-        if request.flags & KVSCHED_REQUEST_RECORD != 0 && fleet.learns {
-            fleet
-                .router
-                .record(chosen.endpoint, route, Time(request.now_ns))
-                .map_err(router_failure)?;
+        let mut ticket = None;
+        if request.flags & KVSCHED_REQUEST_RECORD != 0 {
+            let now = Time(request.now_ns);
+            ticket = fleet.router.record(chosen.endpoint, route, now).map_err(router_failure)?;
         }
         decision.write(Decision {
             score: chosen.score,
@@ -191,6 +194,7 @@ pub unsafe extern "C" fn kvsched_route(
             matched_blocks: chosen.matched_blocks,
             prompt_blocks: chosen.prompt_blocks,
             candidates: chosen.candidates,
+            ticket: number(ticket),
         });
         Ok(())
     };
@@ -199,26 +203,34 @@ pub unsafe extern "C" fn kvsched_route(
 }
 
 /// Says that the prompt last routed or looked up with `scratch` was sent to `endpoint`. A scheduler
-/// with a history learns from it; one that knows caches from events need not be told.
+/// with a history learns from it; one that knows caches from events expects the prompt there until
+/// they tell. With a ledger, the request counts as work under way from now on, until
+/// `kvsched_finish` of `*ticket`, which may be NULL and becomes 0 without a ledger.
 ///
 /// Fails with `UNKNOWN_ENDPOINT`.
 ///
 /// # Safety
 ///
-/// `scheduler` and `scratch` are handles, `error` is NULL or writable.
+/// `scheduler` and `scratch` are handles, `ticket` and `error` are NULL or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvsched_record(
     scheduler: *const Scheduler,
     scratch: *const Scratch,
     endpoint: u32,
     now_ns: u64,
+    ticket: *mut u64,
     error: *mut Error,
 ) -> Status {
     let body = || {
         let id = endpoint_id(endpoint)?;
         // SAFETY: the caller's promise.
-        let (fleet, buffers) = unsafe { (fleet(scheduler)?, lock(scratch)?) };
-        fleet.router.record(id, &buffers.route, Time(now_ns)).map_err(router_failure)?;
+        let (fleet, buffers, ticket) =
+            unsafe { (fleet(scheduler)?, lock(scratch)?, Out::optional("ticket", ticket)?) };
+        let recorded = fleet.router.record(id, &buffers.route, Time(now_ns));
+        let recorded = recorded.map_err(router_failure)?;
+        if let Some(ticket) = ticket {
+            ticket.write(number(recorded));
+        }
         Ok(())
     };
     // SAFETY: the caller's promise.

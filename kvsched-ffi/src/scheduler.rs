@@ -1,10 +1,11 @@
 use crate::boundary::boundary;
+use crate::custom::{CustomScorer, callbacks};
 use crate::handle::{self, Kind};
 use crate::hasher::Hasher;
 use crate::memory::{Out, Str, optional, text};
 use crate::profile::profile;
 use crate::status::{Error, Failure, Status};
-use kvsched::{EndpointId, Router};
+use kvsched::{EndpointId, Router, RouterBuilder};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,15 +28,18 @@ impl Kind for Scheduler {
 #[derive(Debug)]
 pub(crate) struct Fleet {
     pub(crate) router: Router,
-    /// Whether it learns from decisions, not from events.
-    pub(crate) learns: bool,
     pub(crate) counts: Counts,
+}
+
+impl Fleet {
+    pub(crate) fn new(router: Router) -> Self {
+        Self { router, counts: Counts::default() }
+    }
 }
 
 /// [`Stats`], counted by many threads.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    pub(crate) endpoints: AtomicU64,
     pub(crate) batches: AtomicU64,
     pub(crate) replays: AtomicU64,
     pub(crate) duplicates: AtomicU64,
@@ -47,10 +51,10 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    fn read(&self) -> Stats {
+    fn read(&self, endpoints: u64) -> Stats {
         let value = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Stats {
-            endpoints: value(&self.endpoints),
+            endpoints,
             batches: value(&self.batches),
             replays: value(&self.replays),
             duplicates: value(&self.duplicates),
@@ -78,6 +82,36 @@ pub struct Settings {
     pub history_blocks: u32,
     /// How long an unused block is then believed to stay; 0: an hour.
     pub history_lease_ns: u64,
+    /// How long a recorded prompt is expected where it was sent, though no event has told of it yet; 0:
+    /// two seconds; `UINT64_MAX`: not at all.
+    pub speculation_ns: u64,
+    /// Keeps a ledger of what was recorded and has not come back, by which load rows are brought up to
+    /// date: requests that nobody finishes count for so long. 0: no ledger.
+    pub in_flight_lease_ns: u64,
+    /// Most bytes the index may take, at least 65,536; 0: no limit.
+    pub byte_budget: u64,
+    /// Scorers of the caller's. With `config` they are plugins by their names, which it weighs; without,
+    /// they are all that rates candidates. Not together with a preset.
+    pub scorers: *const CustomScorer,
+    /// How many.
+    pub scorers_len: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            preset: Str::default(),
+            config: Str::default(),
+            profile: Str::default(),
+            history_blocks: 0,
+            history_lease_ns: 0,
+            speculation_ns: 0,
+            in_flight_lease_ns: 0,
+            byte_budget: 0,
+            scorers: std::ptr::null(),
+            scorers_len: 0,
+        }
+    }
 }
 
 /// What a scheduler has seen since it was made.
@@ -108,8 +142,8 @@ pub struct Stats {
 /// handle in `out` is the caller's to free with `kvsched_scheduler_free`; the hasher may be freed
 /// before it.
 ///
-/// Fails with `CONFIG` if the preset is unknown or the configuration wrong; the text names what
-/// was meant, perhaps.
+/// Fails with `CONFIG` if the preset is unknown, the configuration wrong or a setting out of range; the
+/// text names what was meant, perhaps.
 ///
 /// # Safety
 ///
@@ -124,38 +158,9 @@ pub unsafe extern "C" fn kvsched_scheduler_new(
 ) -> Status {
     let body = || {
         // SAFETY: the caller's promise.
-        let (hasher, settings, out) = unsafe {
-            (
-                handle::borrow("hasher", hasher)?,
-                optional("settings", settings)?,
-                Out::new("out", out)?,
-            )
-        };
-        let mut builder = Router::builder(hasher.clone());
-        let mut learns = false;
-        if let Some(settings) = settings {
-            // SAFETY: the caller's promise.
-            let (preset, config, name) = unsafe {
-                (
-                    text("preset", settings.preset)?,
-                    text("config", settings.config)?,
-                    text("profile", settings.profile)?,
-                )
-            };
-            if let Some(profile) = profile(preset, config, name)? {
-                builder = builder.profile(profile);
-            }
-            if let Some(blocks) = NonZeroU32::new(settings.history_blocks) {
-                let lease = match settings.history_lease_ns {
-                    0 => HOUR,
-                    ns => Duration::from_nanos(ns),
-                };
-                builder = builder.history(blocks, lease);
-                learns = true;
-            }
-        }
+        let (builder, out) = unsafe { (builder(hasher, settings)?, Out::new("out", out)?) };
         let router = builder.build().map_err(Failure::of(Status::Config))?;
-        handle::create(Fleet { router, learns, counts: Counts::default() }, out);
+        handle::create(Fleet::new(router), out);
         Ok(())
     };
     // SAFETY: the caller's promise.
@@ -187,7 +192,7 @@ pub unsafe extern "C" fn kvsched_scheduler_stats(
     let body = || {
         // SAFETY: the caller's promise.
         let (fleet, out) = unsafe { (fleet(scheduler)?, Out::new("out", out)?) };
-        out.write(fleet.counts.read());
+        out.write(fleet.counts.read(fleet.router.endpoint_count() as u64));
         Ok(())
     };
     // SAFETY: the caller's promise.
@@ -213,4 +218,53 @@ pub(crate) fn endpoint_id(endpoint: u32) -> Result<EndpointId, Failure> {
 pub(crate) fn unknown(endpoint: u32) -> Failure {
     let text = format_args!("endpoint {endpoint} was never added, or has been removed").to_string();
     Failure::new(Status::UnknownEndpoint, text)
+}
+
+/// What `settings` say.
+///
+/// # Safety
+///
+/// `hasher` is a handle, `settings` NULL or readable with its texts and scorers.
+pub(crate) unsafe fn builder(
+    hasher: *const Hasher,
+    settings: *const Settings,
+) -> Result<RouterBuilder, Failure> {
+    // SAFETY: the caller's promise.
+    let (hasher, settings) =
+        unsafe { (handle::borrow("hasher", hasher)?, optional("settings", settings)?) };
+    let mut builder = Router::builder(hasher.clone());
+    if let Some(settings) = settings {
+        // SAFETY: the caller's promise.
+        let (preset, config, name, scorers) = unsafe {
+            (
+                text("preset", settings.preset)?,
+                text("config", settings.config)?,
+                text("profile", settings.profile)?,
+                callbacks(settings.scorers, settings.scorers_len)?,
+            )
+        };
+        if let Some(profile) = profile(preset, config, name, scorers)? {
+            builder = builder.profile(profile);
+        }
+        builder = match settings.speculation_ns {
+            0 => builder,
+            u64::MAX => builder.speculation(Duration::ZERO),
+            ns => builder.speculation(Duration::from_nanos(ns)),
+        };
+        if settings.in_flight_lease_ns > 0 {
+            builder = builder.in_flight(Duration::from_nanos(settings.in_flight_lease_ns));
+        }
+        if settings.byte_budget > 0 {
+            builder =
+                builder.byte_budget(usize::try_from(settings.byte_budget).unwrap_or(usize::MAX));
+        }
+        if let Some(blocks) = NonZeroU32::new(settings.history_blocks) {
+            let lease = match settings.history_lease_ns {
+                0 => HOUR,
+                ns => Duration::from_nanos(ns),
+            };
+            builder = builder.history(blocks, lease);
+        }
+    }
+    Ok(builder)
 }

@@ -1,8 +1,9 @@
 use crate::boundary::boundary;
 use crate::handle::{self, Kind};
 use crate::memory::Out;
+use crate::scheduler::{Scheduler, fleet};
 use crate::status::{Error, Failure, Status};
-use kvsched::{EndpointId, Load, RouteScratch};
+use kvsched::{BlockHash, EndpointId, Load, PrefixMatches, RouteScratch};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
 /// Buffers and randomness of one routing thread, and its last decision. Keep one a thread: once
@@ -22,8 +23,31 @@ pub(crate) struct Buffers {
     pub(crate) route: RouteScratch,
     pub(crate) candidates: Vec<EndpointId>,
     pub(crate) loads: Vec<Load>,
+    hashes: Vec<BlockHash>,
+    found: PrefixMatches,
     /// Whether `route` holds a decision.
     pub(crate) decided: bool,
+}
+
+impl Buffers {
+    fn new(route: RouteScratch) -> Mutex<Self> {
+        Self {
+            route,
+            candidates: Vec::new(),
+            loads: Vec::new(),
+            hashes: Vec::new(),
+            found: PrefixMatches::new(),
+            decided: false,
+        }
+        .into()
+    }
+
+    /// The caller's hashes, and where matches of them may go.
+    pub(crate) fn named(&mut self, hashes: &[u64]) -> (&[BlockHash], &mut PrefixMatches) {
+        self.hashes.clear();
+        self.hashes.extend(hashes.iter().map(|&hash| BlockHash(hash)));
+        (&self.hashes, &mut self.found)
+    }
 }
 
 /// A new scratch. `seed` breaks ties: the same seed and the same calls give the same decisions.
@@ -41,9 +65,35 @@ pub unsafe extern "C" fn kvsched_scratch_new(
     let body = || {
         // SAFETY: the caller's promise.
         let out = unsafe { Out::new("out", out) }?;
-        let route = RouteScratch::new(seed);
-        let buffers = Buffers { route, candidates: Vec::new(), loads: Vec::new(), decided: false };
-        handle::create(Mutex::new(buffers), out);
+        handle::create(Buffers::new(RouteScratch::new(seed)), out);
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { boundary(error, body) }
+}
+
+/// A new scratch that remembers up to about `memo_bytes` of prompts' beginnings for calls with
+/// `scheduler`: a system prompt that many requests share meets an engine's SHA-256 once. The hashes
+/// are the same as without. Of no use for content hashers, which are as fast.
+///
+/// Fails with `INVALID_ARGUMENT` if `memo_bytes` is too little for a single prefix.
+///
+/// # Safety
+///
+/// `scheduler` is a handle; `out` and `error` (unless NULL) are writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvsched_scratch_new_with_memo(
+    scheduler: *const Scheduler,
+    seed: u64,
+    memo_bytes: usize,
+    out: *mut *mut Scratch,
+    error: *mut Error,
+) -> Status {
+    let body = || {
+        // SAFETY: the caller's promise.
+        let (fleet, out) = unsafe { (fleet(scheduler)?, Out::new("out", out)?) };
+        let route = fleet.router.scratch_with_memo(seed, memo_bytes);
+        handle::create(Buffers::new(route.map_err(Failure::of(Status::InvalidArgument))?), out);
         Ok(())
     };
     // SAFETY: the caller's promise.

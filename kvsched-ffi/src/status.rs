@@ -36,12 +36,16 @@ pub enum Status {
     Scheme = 30,
     /// The preset is unknown, or the configuration is wrong.
     Config = 31,
+    /// The bytes are no snapshot, or not a whole one, or of another hasher.
+    Snapshot = 32,
     /// The endpoint was never added, or has been removed.
     UnknownEndpoint = 40,
     /// An endpoint of that name exists.
     NameTaken = 41,
     /// No endpoint id is left.
     Full = 42,
+    /// The ticket is of no request that is under way.
+    UnknownTicket = 43,
     /// The prompt cannot be hashed.
     Prompt = 50,
     /// No endpoint can be chosen: none was offered, or filters dropped all.
@@ -51,7 +55,7 @@ pub enum Status {
 }
 
 impl Status {
-    const ALL: [(Self, &'static CStr); 19] = [
+    const ALL: [(Self, &'static CStr); 21] = [
         (Self::Ok, c"ok"),
         (Self::NullPointer, c"null pointer"),
         (Self::Misaligned, c"misaligned pointer"),
@@ -65,9 +69,11 @@ impl Status {
         (Self::Panic, c"bug in kvsched: panic"),
         (Self::Scheme, c"hash scheme cannot be reproduced"),
         (Self::Config, c"wrong configuration"),
+        (Self::Snapshot, c"wrong snapshot"),
         (Self::UnknownEndpoint, c"unknown endpoint"),
         (Self::NameTaken, c"endpoint name taken"),
         (Self::Full, c"no endpoint id left"),
+        (Self::UnknownTicket, c"unknown ticket"),
         (Self::Prompt, c"prompt cannot be hashed"),
         (Self::NoEndpoint, c"no endpoint can be chosen"),
         (Self::NoDecision, c"nothing was decided"),

@@ -209,13 +209,7 @@ fn failures_say_what_was_wrong_and_write_nothing() {
     assert_eq!(status, Status::UnknownEndpoint);
     assert_eq!(words, "endpoint 70000 was never added, or has been removed");
 
-    let mut settings = Settings {
-        preset: text("dynamoo"),
-        config: Str::default(),
-        profile: Str::default(),
-        history_blocks: 0,
-        history_lease_ns: 0,
-    };
+    let mut settings = Settings { preset: text("dynamoo"), ..Settings::default() };
     let mut error = Error { len: 0, text: [0; KVSCHED_ERROR_TEXT] };
     let mut scheduler = null_mut();
     let mut create = |settings: &Settings| {

@@ -81,7 +81,8 @@ fn a_c_client_uses_every_call_under_sanitizers() {
     let sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
     let compile = |name: &str, flags: &[&str]| {
         let mut command = strict(&cc, "-std=c11", &folder);
-        command.args(flags).arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/client.c"));
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c");
+        command.args(flags).arg(sources.join("client.c")).arg(sources.join("parts.c"));
         command.arg(libraries().join("libkvsched_ffi.a")).args(LIBRARIES);
         command.arg("-o").arg(folder.join(name));
         command

@@ -1,34 +1,12 @@
 /* Uses every call of kvsched.h, rightly and wrongly. Run by tests/c.rs, which writes fixture.h: a
  * recorded run of a real engine. Exits with 0 if all was as expected. */
-#include "kvsched.h"
+#include "check.h"
 
 #include "fixture.h"
 
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-static int failures = 0;
-
-static void expect(int holds, const char *what, int line) {
-  if (!holds) {
-    printf("client.c:%d: %s\n", line, what);
-    failures++;
-  }
-}
-
-static void expect_status(kvsched_status got, kvsched_status want, const char *call, int line) {
-  if (got != want) {
-    printf("client.c:%d: %s: %s, expected %s\n", line, call, kvsched_status_text(got),
-           kvsched_status_text(want));
-    failures++;
-  }
-}
-
-#define EXPECT(condition) expect((condition) ? 1 : 0, #condition, __LINE__)
-#define STATUS(call, want) expect_status((call), KVSCHED_STATUS_##want, #call, __LINE__)
-#define OK(call) STATUS(call, OK)
+int failures = 0;
 
 static const kvsched_str NONE = {NULL, 0};
 
@@ -38,30 +16,6 @@ static kvsched_hasher *engine_hasher(void) {
   OK(kvsched_hasher_new_vllm(kvsched_text(FIXTURE_VERSION), kvsched_text(FIXTURE_ALGORITHM),
                              kvsched_text(FIXTURE_SEED), FIXTURE_BLOCK, &hasher, &error));
   return hasher;
-}
-
-static kvsched_scheduler *scheduler_of(kvsched_hasher *hasher, const kvsched_settings *settings) {
-  kvsched_scheduler *scheduler = NULL;
-  kvsched_error error;
-  kvsched_status status = kvsched_scheduler_new(hasher, settings, &scheduler, &error);
-  STATUS(status, OK);
-  if (status != KVSCHED_STATUS_OK) {
-    printf("  %s\n", error.text);
-    exit(1);
-  }
-  return scheduler;
-}
-
-static uint32_t add(kvsched_scheduler *scheduler, const char *name) {
-  uint32_t endpoint = 12345;
-  OK(kvsched_endpoint_add(scheduler, kvsched_text(name), 0, &endpoint, NULL));
-  return endpoint;
-}
-
-static kvsched_scratch *new_scratch(uint64_t seed) {
-  kvsched_scratch *scratch = NULL;
-  OK(kvsched_scratch_new(seed, &scratch, NULL));
-  return scratch;
 }
 
 static void versions(void) {
@@ -344,11 +298,11 @@ static void history(void) {
                            NULL, &cached, NULL));
   EXPECT(cached == 9 * FIXTURE_BLOCK);
   other = endpoints[decision.endpoint == endpoints[0]];
-  OK(kvsched_record(scheduler, scratch, other, 1, NULL));
+  OK(kvsched_record(scheduler, scratch, other, 1, NULL, NULL));
   OK(kvsched_cached_tokens(scheduler, scratch, other, tokens, 10 * FIXTURE_BLOCK, NULL, &cached,
                            NULL));
   EXPECT(cached == 9 * FIXTURE_BLOCK);
-  STATUS(kvsched_record(scheduler, scratch, 77, 1, NULL), UNKNOWN_ENDPOINT);
+  STATUS(kvsched_record(scheduler, scratch, 77, 1, NULL, NULL), UNKNOWN_ENDPOINT);
   OK(kvsched_scratch_free(&scratch));
   OK(kvsched_scheduler_free(&scheduler));
   OK(kvsched_hasher_free(&hasher));
@@ -629,6 +583,7 @@ int main(int argc, char **argv) {
   history();
   misuse();
   threads();
+  parts();
   printf(failures ? "%d failures\n" : "all as expected\n", failures);
   return failures ? 1 : 0;
 }
