@@ -13,7 +13,7 @@ impl Router {
     ///
     /// The outcome says whether the engine must be asked for a replay, because messages are
     /// missing; hand in the answers with [`Router::replayed`]. A router that learns from its own
-    /// decisions ([`RouterBuilder::history`]) has no use for events and passes them over.
+    /// decisions ([`history`](crate::RouterBuilder::history)) has no use for events and passes them over.
     ///
     /// # Errors
     ///

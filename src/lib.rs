@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+mod doctor;
 mod error;
 mod ingest;
 mod input;
@@ -19,6 +20,7 @@ mod scratch;
 mod snapshot;
 
 pub use builder::{BuildRouterError, RouterBuilder};
+pub use doctor::{Doctor, Finding, Parity};
 pub use error::{IngestError, RouterError};
 pub use ingest::with_identity;
 pub use input::RouteInput;

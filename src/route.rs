@@ -93,8 +93,8 @@ impl Router {
     /// Says that the request last routed (or looked up) with `scratch` was sent to `endpoint`.
     ///
     /// What a router without events knows, it learns here; one with events expects the prompt there
-    /// until they tell ([`RouterBuilder::speculation`]). With a ledger
-    /// ([`RouterBuilder::in_flight`]) the request's work counts from now on, until
+    /// until they tell ([`speculation`](crate::RouterBuilder::speculation)). With a ledger
+    /// ([`in_flight`](crate::RouterBuilder::in_flight)) the request's work counts from now on, until
     /// [`InFlight::finish`] of the ticket.
     ///
     /// # Errors

@@ -344,3 +344,29 @@ fn what_is_believed_less_counts_for_less() {
         assert!(told.contains(" s = "), "{told}");
     }
 }
+
+#[test]
+fn a_fleet_takes_every_id_there_is_and_no_more() {
+    let router = router();
+    for i in 0..u16::MAX {
+        assert_eq!(router.add_endpoint(format!("e{i}").as_str()).unwrap(), EndpointId(i));
+    }
+    assert!(matches!(
+        router.add_endpoint("one more"),
+        Err(RegistryError::Full { endpoints: 65_535 })
+    ));
+    let tokens = tokens(100);
+    let last = EndpointId(u16::MAX - 1);
+    router.ingest(last, 0, &stored(&tokens), Time(0)).unwrap();
+    let ids = [EndpointId(0), EndpointId(30_000), last];
+    let loads = [Load::default(), Load::default(), Load::default()];
+    let input = RouteInput { loads: &loads, ..RouteInput::new(Prompt::new(&tokens), &ids) };
+    let decision = router.route(&input, &mut RouteScratch::new(0)).unwrap();
+    assert_eq!((decision.endpoint, decision.matched_blocks), (last, 6));
+    // The id that no endpoint can have is unknown to every call.
+    let nobody = EndpointId(u16::MAX);
+    assert!(router.ingest(nobody, 0, &[], Time(0)).is_err());
+    assert!(!router.remove_endpoint(nobody) && router.trust(nobody).is_none());
+    assert!(router.remove_endpoint(EndpointId(30_000)));
+    assert_eq!(router.add_endpoint("one more").unwrap(), EndpointId(30_000));
+}

@@ -1,5 +1,5 @@
-use kvsched_hash::Mismatch;
 use kvsched_core::TokenId;
+use kvsched_hash::Mismatch;
 use std::fmt;
 
 /// Something that keeps prompts from finding the blocks an engine holds, and what to do.
@@ -146,10 +146,9 @@ impl fmt::Display for Finding {
                  seed. Set PYTHONHASHSEED of the engine to the configured one, or vLLM before 0.29 \
                  draws it at random"
             ),
-            Self::BlockSize { configured, engine } => write!(
-                f,
-                "block size {engine}, configured {configured}: configure {engine}"
-            ),
+            Self::BlockSize { configured, engine } => {
+                write!(f, "block size {engine}, configured {configured}: configure {engine}")
+            }
             Self::Diverged { verified, mismatch } => write!(
                 f,
                 "after {verified} right announcements {mismatch}: the engine was replaced by another \
@@ -183,9 +182,14 @@ impl fmt::Display for Finding {
                 named(engine)
             ),
             Self::Tokens { at, configured, engine, shift } => {
-                write!(f, "tokens differ from token {at}: {configured:?} here, {engine:?} in the engine")?;
+                write!(
+                    f,
+                    "tokens differ from token {at}: {configured:?} here, {engine:?} in the engine"
+                )?;
                 match shift {
-                    0 => f.write_str(": render prompts with the engine's chat template and tokenizer"),
+                    0 => f.write_str(
+                        ": render prompts with the engine's chat template and tokenizer",
+                    ),
                     1.. => write!(
                         f,
                         ", which has {shift} more in front: render prompts with the engine's chat \

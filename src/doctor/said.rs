@@ -15,9 +15,9 @@ pub(super) struct Said {
 /// One store.
 #[derive(Debug)]
 pub(super) struct Store {
-    pub(super) parent: Option<EngineHash>,
-    pub(super) hashes: Box<[EngineHash]>,
-    pub(super) tokens: Box<[TokenId]>,
+    parent: Option<EngineHash>,
+    hashes: Box<[EngineHash]>,
+    tokens: Box<[TokenId]>,
     pub(super) lora: Option<Box<str>>,
     /// The texts among the first block's keys that are not the adapter's name: a salt.
     pub(super) salt: Option<Box<str>>,
@@ -29,7 +29,7 @@ const TOKENS: usize = 1 << 17;
 const STORES: usize = 4096;
 
 impl Said {
-    /// Keeps a store whose hashes belong to its tokens block by block.
+    /// Keeps a store of as many hashes as blocks, one at least.
     pub(super) fn push(&mut self, stored: &Stored<'_>) {
         let keys = stored.extra_keys.and_then(|keys| keys.of_block(0)).unwrap_or_default();
         let salt = keys.iter().find_map(|key| match key {
@@ -55,10 +55,24 @@ impl Said {
         *self = Self::default();
     }
 
-    /// What was said to follow `parent`, the latest first.
-    pub(super) fn after(&self, parent: Option<EngineHash>) -> impl Iterator<Item = &Store> {
-        self.stores.iter().rev().filter(move |store| store.parent == parent)
+    /// What was said to follow `parent`, the latest last: stores, and where in them it follows.
+    pub(super) fn after(&self, parent: Option<EngineHash>) -> impl Iterator<Item = Next<'_>> {
+        self.stores.iter().filter_map(move |store| {
+            let within = || store.hashes.iter().position(|&hash| Some(hash) == parent);
+            let skip = if store.parent == parent { 0 } else { within()? + 1 };
+            let size = store.tokens.len() / store.hashes.len();
+            let (hashes, tokens) = (&store.hashes[skip..], &store.tokens[skip * size..]);
+            (!hashes.is_empty()).then_some(Next { store, hashes, tokens })
+        })
     }
+}
+
+/// What follows a block, according to one store.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Next<'a> {
+    pub(super) store: &'a Store,
+    pub(super) hashes: &'a [EngineHash],
+    pub(super) tokens: &'a [TokenId],
 }
 
 /// How many tokens two sequences have in common from the first.
