@@ -5,9 +5,9 @@ mod said;
 
 pub use finding::Finding;
 
-use kvsched_core::{BlockHash, EngineHash, Event, Lora, Prompt, Stored, Tier, TokenId};
+use kvsched_core::{BlockHash, Event, Lora, Prompt, Stored, Tier, TokenId};
 use kvsched_hash::{BlockHasher, Mismatch, Observation, Scheme, SchemeDetector};
-use said::{Said, Store, common};
+use said::{Next, Said, Store, common};
 use std::fmt;
 
 /// Compares what one engine announces and reports with what is computed and predicted here, and
@@ -97,6 +97,8 @@ const ENOUGH: u64 = 20;
 /// One in so many that are mispredicted is nothing to speak of: siblings of a burst hit what no
 /// event has told of yet.
 const SOME: u64 = 10;
+/// So many equal tokens are no accident, and so many before a prompt are still its beginning.
+const MEANINGFUL: usize = 12;
 /// Stores of which none begins a prompt before that is reported.
 const ROOTLESS: u64 = 8;
 
@@ -162,7 +164,8 @@ impl Doctor {
         }
         self.stores += 1;
         self.roots += u64::from(stored.parent.is_none());
-        if blocks == Some(stored.hashes.len()) {
+        let size = stored.block_size as usize;
+        if blocks == Some(stored.hashes.len()) && size == self.hasher.block_size() {
             self.said.push(stored);
         }
         if self.parity == Parity::NotNeeded {
@@ -248,6 +251,10 @@ impl Doctor {
 
     fn verify(&mut self) {
         let Some(engine) = self.detector.hasher() else { return };
+        // An engine that contradicted itself is not believed again before it restarts.
+        if matches!(self.scheme, Some(Finding::Diverged { .. })) {
+            return;
+        }
         let (configured, found) = (self.hasher.block_size(), engine.block_size());
         self.scheme = if engine.scheme() != self.hasher.scheme() {
             Some(Finding::Scheme {
@@ -264,6 +271,9 @@ impl Doctor {
 
     fn note_mismatch(&mut self, mismatch: Mismatch) {
         let verified = self.detector.verified_events();
+        if matches!(self.scheme, Some(Finding::Diverged { .. })) {
+            return;
+        }
         self.parity = Parity::Broken;
         self.scheme = Some(if self.detector.hasher().is_some() {
             Finding::Diverged { verified, mismatch }
@@ -287,8 +297,9 @@ impl Doctor {
         }
     }
 
-    /// Follows a prompt through what the engine announced to where the two part, which must be
-    /// before token `reported` of it, and after those that were found here.
+    /// Follows a prompt through what the engine announced to where the two part. That must be
+    /// before token `reported`, which the engine had of the prompt as it knows it, and not before
+    /// `predicted`, which were found here.
     fn diagnose(
         &mut self,
         prompt: &Prompt<'_>,
@@ -299,124 +310,161 @@ impl Doctor {
         if self.parity == Parity::Broken {
             return None;
         }
-        let size = self.hasher.block_size();
         let mut hashes = std::mem::take(&mut self.hashes);
         let is_hashed = self.hasher.hash_into(prompt, &mut hashes).is_ok();
-        let finding =
-            if is_hashed { self.part(prompt, &hashes, size, predicted, reported) } else { None };
+        let parting = if is_hashed { self.follow(prompt, &hashes) } else { None };
+        let finding = parting.and_then(|(block, engine)| {
+            let at = block * self.hasher.block_size();
+            let can_tell = predicted <= at && at < reported;
+            can_tell.then(|| self.differ(prompt, &hashes, block, engine))?
+        });
         self.hashes = hashes;
         finding
     }
 
-    fn part(
-        &self,
-        prompt: &Prompt<'_>,
-        hashes: &[BlockHash],
-        size: usize,
-        predicted: usize,
-        reported: usize,
-    ) -> Option<Finding> {
-        let mut parent: Option<EngineHash> = None;
-        let mut block = 0;
+    /// The first block of the prompt that the engine did not announce so, and what it announced
+    /// instead.
+    fn follow(&self, prompt: &Prompt<'_>, hashes: &[BlockHash]) -> Option<(usize, Next<'_>)> {
+        let size = self.hasher.block_size();
+        let (mut block, mut parent) = (0, None);
         loop {
-            let ours = prompt.tokens.get(block * size..)?;
-            let matching = |store: &Store| common(&store.tokens, ours);
-            // Whole blocks that are ours, by tokens and keys.
-            let same = |store: &Store| match self.parity {
-                Parity::NotNeeded => {
-                    let keyed = block > 0 || self.keys_differ(prompt, store, block).is_none();
-                    if keyed { matching(store) / size } else { 0 }
-                }
-                _ => {
-                    let ours = hashes.get(block..).unwrap_or_default();
-                    ours.iter().zip(&*store.hashes).take_while(|(a, b)| a.0 == b.0).count()
-                }
+            let tokens = prompt.tokens.get(block * size..)?;
+            let hashes = hashes.get(block..)?;
+            // Whole blocks that are the same.
+            let same = |next: &Next<'_>| match self.parity {
+                Parity::NotNeeded if keys_differ(prompt, next.store, block).is_some() => 0,
+                Parity::NotNeeded => (common(tokens, next.tokens) / size).min(next.hashes.len()),
+                _ => hashes.iter().zip(next.hashes).take_while(|(a, b)| a.0 == b.0).count(),
             };
-            let (best, blocks) = self
-                .said
-                .after(parent)
-                .map(|store| (store, same(store)))
-                .max_by_key(|&(store, blocks)| (blocks, matching(store)))?;
-            if blocks > 0 {
-                block += blocks;
-                parent = best.hashes.get(blocks - 1).copied();
-                if blocks == best.hashes.len() || self.said.after(parent).next().is_some() {
-                    continue;
-                }
-                // The store goes on where the prompt does not.
-                let rest = Rest { store: best, skipped: blocks, hashes };
-                return self.differ(prompt, rest, block, size, predicted, reported);
+            let nexts = self.said.after(parent).map(|next| (same(&next), next));
+            let (blocks, next) =
+                nexts.max_by_key(|(blocks, next)| (*blocks, common(tokens, next.tokens)))?;
+            match blocks.checked_sub(1) {
+                Some(last) => (block, parent) = (block + blocks, next.hashes.get(last).copied()),
+                None => return Some((block, next)),
             }
-            let rest = Rest { store: best, skipped: 0, hashes };
-            return self.differ(prompt, rest, block, size, predicted, reported);
         }
     }
 
-    /// What is different from `block` on, where `rest` is the engine's closest.
+    /// What is different from `block` on, which the engine announced as `engine`.
     fn differ(
         &self,
         prompt: &Prompt<'_>,
-        rest: Rest<'_>,
+        hashes: &[BlockHash],
         block: usize,
-        size: usize,
-        predicted: usize,
-        reported: usize,
+        engine: Next<'_>,
     ) -> Option<Finding> {
+        let size = self.hasher.block_size();
         let at = block * size;
-        // Found here but no longer remembered, or beyond what the engine had.
-        if at < predicted || at >= reported {
-            return None;
+        let tokens = prompt.tokens.get(at..)?;
+        let same = common(tokens, engine.tokens);
+        if same >= size {
+            let finding = keys_differ(prompt, engine.store, block)
+                .or_else(|| self.path_differs(prompt, hashes, block, engine));
+            return Some(finding.unwrap_or(Finding::Keys { block }));
         }
-        let ours = prompt.tokens.get(at..)?;
-        let theirs = rest.store.tokens.get(rest.skipped * size..)?;
-        let same = common(ours, theirs);
-        if same >= size.min(ours.len()) {
-            return Some(self.keys_differ(prompt, rest.store, block).unwrap_or_else(|| {
-                self.path_differs(prompt, rest, block).unwrap_or(Finding::Keys { block })
-            }));
-        }
-        let shift = if at == 0 { shift(ours, theirs) } else { 0 };
+        let shift = if block == 0 { shift(tokens, engine.tokens) } else { 0 };
         // A stranger's prompt, where the right one may have been forgotten.
         if self.said.is_cut && same < size / 2 && shift == 0 {
             return None;
         }
         let from = |tokens: &[TokenId]| tokens.iter().skip(same).take(8).copied().collect();
-        Some(Finding::Tokens { at: at + same, configured: from(ours), engine: from(theirs), shift })
+        let (configured, engine) = (from(tokens), from(engine.tokens));
+        Some(Finding::Tokens { at: at + same, configured, engine, shift })
     }
 
-    fn keys_differ(&self, prompt: &Prompt<'_>, store: &Store, block: usize) -> Option<Finding> {
-        let configured = prompt.extras.lora.map(|l| l.name.to_owned());
-        let engine = store.lora.as_deref().map(str::to_owned);
-        if configured != engine {
-            return Some(Finding::LoraName { configured, engine, block });
-        }
-        let configured = prompt.extras.cache_salt.filter(|s| !s.is_empty()).map(str::to_owned);
-        let engine = store.salt.as_deref().map(str::to_owned);
-        (block == 0 && configured != engine).then_some(Finding::Salt { configured, engine })
-    }
-
-    /// Whether another path of its adapter gives the announced hash.
-    fn path_differs(&self, prompt: &Prompt<'_>, rest: Rest<'_>, block: usize) -> Option<Finding> {
+    /// The finding that an adapter's path differs, if paths enter the hash.
+    fn path_differs(
+        &self,
+        prompt: &Prompt<'_>,
+        hashes: &[BlockHash],
+        block: usize,
+        engine: Next<'_>,
+    ) -> Option<Finding> {
         let lora = prompt.extras.lora?;
-        let announced = rest.store.hashes.get(rest.skipped)?;
-        let mut hashes = Vec::new();
-        let mut gives = |path: &str| {
+        let mut computed = Vec::new();
+        let mut hash_with = |path: &str| {
             let mut prompt = *prompt;
             prompt.extras.lora = Some(Lora { path, ..lora });
-            self.hasher.hash_first_into(&prompt, block + 1, &mut hashes).is_ok()
-                && hashes.get(block).is_some_and(|h| h.0 == announced.0)
+            self.hasher.hash_first_into(&prompt, block + 1, &mut computed).ok()?;
+            computed.get(block).copied()
         };
-        // A path matters only where it enters the hash.
-        let other = format!("{}?", lora.path);
-        if gives(&other) || {
-            let mut ours = rest.hashes.get(block).is_none();
-            ours |= !self.is_hashed_with_path(prompt, lora, block);
-            ours
-        } {
+        if hash_with(&format!("{}?", lora.path)).as_ref() == hashes.get(block) {
             return None;
         }
-        let engine = likely_paths(lora).into_iter().find(|path| gives(path));
+        let announced = engine.hashes.first().map(|h| h.as_block_hash());
+        let path = likely_paths(lora).into_iter().find(|path| hash_with(path) == announced);
         let (adapter, configured) = (lora.name.to_owned(), lora.path.to_owned());
-        Some(Finding::LoraPath { adapter, configured, engine, block })
+        Some(Finding::LoraPath { adapter, configured, engine: path, block })
     }
+}
+
+impl fmt::Display for Doctor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let report = self.report();
+        if report.is_empty() {
+            let Compared { requests, .. } = self.compared;
+            let well = match self.parity {
+                Parity::Verified => "hashes are as computed",
+                Parity::NotNeeded => "blocks are named by their content",
+                _ => "nothing has shown yet whether hashes are as computed",
+            };
+            return write!(f, "{}: {well}; {requests} requests compared", self.name);
+        }
+        for (i, finding) in report.iter().enumerate() {
+            let end = if i == 0 { "" } else { "\n" };
+            write!(f, "{end}{}: {finding}", self.name)?;
+        }
+        Ok(())
+    }
+}
+
+/// The finding that adapter or salt differ, as far as events tell them.
+fn keys_differ(prompt: &Prompt<'_>, store: &Store, block: usize) -> Option<Finding> {
+    let owned = |text: &str| text.to_owned();
+    let (configured, engine) = (prompt.extras.lora.map(|l| l.name), store.lora.as_deref());
+    if configured != engine {
+        let (configured, engine) = (configured.map(owned), engine.map(owned));
+        return Some(Finding::LoraName { configured, engine, block });
+    }
+    let (configured, engine) =
+        (prompt.extras.cache_salt.filter(|s| !s.is_empty()), store.salt.as_deref());
+    (block == 0 && configured != engine)
+        .then(|| Finding::Salt { configured: configured.map(owned), engine: engine.map(owned) })
+}
+
+/// How many tokens `engine` has before what `ours` begins with; negative the other way round; 0
+/// where neither begins within the other's first few.
+fn shift(ours: &[TokenId], engine: &[TokenId]) -> isize {
+    let begins_at = |short: &[TokenId], long: &[TokenId], n: usize| {
+        long.get(n..).is_some_and(|long| common(short, long) >= MEANINGFUL)
+    };
+    let of = |n: usize| n as isize;
+    (1..=MEANINGFUL)
+        .find_map(|n| match (begins_at(ours, engine, n), begins_at(engine, ours, n)) {
+            (true, _) => Some(of(n)),
+            (_, true) => Some(-of(n)),
+            _ => None,
+        })
+        .unwrap_or(0)
+}
+
+/// Other ways to write down where an adapter lies.
+fn likely_paths(lora: Lora<'_>) -> Vec<String> {
+    let bare = lora.path.trim_matches('/');
+    let last = bare.rsplit('/').next().unwrap_or_default();
+    let mut paths: Vec<String> =
+        [bare, last, lora.name, ""].iter().map(|&path| path.to_owned()).collect();
+    // A path within the engine's container often lacks the host's first parts, or has others.
+    let parts = bare.match_indices('/').map(|(at, _)| &bare[at..]);
+    paths.extend(parts.map(str::to_owned));
+    for from in ["adapters", "loras", "lora", "models"] {
+        paths.push(format!("/{from}/{last}"));
+        paths.push(format!("/{from}/{}", lora.name));
+    }
+    let absolute: Vec<_> = paths.iter().map(|path| format!("/{path}")).collect();
+    paths.extend(absolute);
+    let folders: Vec<_> = paths.iter().map(|path| format!("{path}/")).collect();
+    paths.extend(folders);
+    paths
 }
