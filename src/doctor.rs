@@ -5,9 +5,10 @@ mod said;
 
 pub use finding::Finding;
 
-use kvsched_core::{BlockHash, Event, Lora, Prompt, Stored, Tier, TokenId};
+use kvsched_core::{BlockHash, EngineHash, Event, Lora, Prompt, Stored, Tier, TokenId};
 use kvsched_hash::{BlockHasher, Mismatch, Observation, Scheme, SchemeDetector};
 use said::{Next, Said, Store, common};
+use std::cmp::Reverse;
 use std::fmt;
 
 /// Compares what one engine announces and reports with what is computed and predicted here, and
@@ -29,8 +30,8 @@ use std::fmt;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let vllm = |seed| Scheme::vllm(kvsched::VllmVersion::LATEST, kvsched::Algorithm::Sha256, seed);
-/// let ours = BlockHasher::builder(vllm(Some("0"))?).build()?;
-/// let engines = BlockHasher::builder(vllm(Some("1"))?).build()?;
+/// let ours = BlockHasher::builder(vllm(Some("0"))?).block_size(16).build()?;
+/// let engines = BlockHasher::builder(vllm(Some("1"))?).block_size(16).build()?;
 /// let mut hashes = Vec::new();
 /// engines.hash_into(&kvsched::Prompt::new(&[7; 32]), &mut hashes)?;
 /// let announced: Vec<_> = hashes.iter().map(|h| EngineHash(h.0)).collect();
@@ -90,6 +91,28 @@ struct Compared {
     over_tokens: u64,
 }
 
+/// Why more was hit than predicted.
+#[derive(Clone, Debug)]
+enum Cause {
+    /// It was announced after the prediction.
+    Late,
+    Found(Finding),
+    Unknown,
+}
+
+/// A prompt followed through announcements, by its tokens.
+#[derive(Clone, Copy, Debug)]
+struct Way<'a> {
+    /// Blocks of the prompt that the engine announced so.
+    block: usize,
+    /// The last of them.
+    parent: Option<EngineHash>,
+    /// The first that it names otherwise than we.
+    parts: Option<(usize, Next<'a>)>,
+}
+
+/// Most branches of announcements that a prompt is followed along.
+const STEPS: usize = 256;
 /// Kinds of findings about prompts that are kept.
 const KEPT: usize = 16;
 /// Requests before a share of them means something.
@@ -116,6 +139,12 @@ impl Doctor {
                 candidates.push(scheme);
             }
         }
+        // Of schemes that explain the same, the one most like ours.
+        let ours = hasher.scheme().to_string();
+        let likeness = |scheme: &Scheme| {
+            ours.split(' ').zip(scheme.to_string().split(' ')).take_while(|(a, b)| a == b).count()
+        };
+        candidates.sort_by_cached_key(|scheme| Reverse(likeness(scheme)));
         let is_announced = hasher.scheme().is_announced();
         Self {
             name: name.into(),
@@ -203,10 +232,16 @@ impl Doctor {
             compared.over += 1;
             compared.over_tokens += u64::from(predicted - reported);
         } else if reported > predicted {
-            compared.missed += 1;
-            compared.missed_tokens += u64::from(reported - predicted);
-            if let Some(finding) = self.diagnose(prompt, predicted as usize, reported as usize) {
+            // Of hashes that are not understood nothing can be said.
+            let cause = match self.parity {
+                Parity::Broken => Cause::Late,
+                _ => self.diagnose(prompt, predicted as usize, reported as usize),
+            };
+            if let Cause::Found(finding) = cause {
                 self.keep(finding);
+            } else if let Cause::Unknown = cause {
+                self.compared.missed += 1;
+                self.compared.missed_tokens += u64::from(reported - predicted);
             }
         }
     }
@@ -297,73 +332,106 @@ impl Doctor {
         }
     }
 
-    /// Follows a prompt through what the engine announced to where the two part. That must be
-    /// before token `reported`, which the engine had of the prompt as it knows it, and not before
-    /// `predicted`, which were found here.
-    fn diagnose(
-        &mut self,
-        prompt: &Prompt<'_>,
-        predicted: usize,
-        reported: usize,
-    ) -> Option<Finding> {
-        // Of hashes that are not understood nothing can be said.
-        if self.parity == Parity::Broken {
-            return None;
-        }
+    /// Why the engine had `reported` tokens of a prompt and we knew of `predicted`.
+    fn diagnose(&mut self, prompt: &Prompt<'_>, predicted: usize, reported: usize) -> Cause {
         let mut hashes = std::mem::take(&mut self.hashes);
-        let is_hashed = self.hasher.hash_into(prompt, &mut hashes).is_ok();
-        let parting = if is_hashed { self.follow(prompt, &hashes) } else { None };
-        let finding = parting.and_then(|(block, engine)| {
-            let at = block * self.hasher.block_size();
-            let can_tell = predicted <= at && at < reported;
-            can_tell.then(|| self.differ(prompt, &hashes, block, engine))?
-        });
+        let cause = match self.hasher.hash_into(prompt, &mut hashes) {
+            Ok(()) => self.part(prompt, &hashes, predicted, reported),
+            Err(_) => Cause::Unknown,
+        };
         self.hashes = hashes;
-        finding
+        cause
     }
 
-    /// The first block of the prompt that the engine did not announce so, and what it announced
-    /// instead.
-    fn follow(&self, prompt: &Prompt<'_>, hashes: &[BlockHash]) -> Option<(usize, Next<'_>)> {
-        let size = self.hasher.block_size();
-        let (mut block, mut parent) = (0, None);
-        loop {
-            let tokens = prompt.tokens.get(block * size..)?;
-            let hashes = hashes.get(block..)?;
-            // Whole blocks that are the same.
-            let same = |next: &Next<'_>| match self.parity {
-                Parity::NotNeeded if keys_differ(prompt, next.store, block).is_some() => 0,
-                Parity::NotNeeded => (common(tokens, next.tokens) / size).min(next.hashes.len()),
-                _ => hashes.iter().zip(next.hashes).take_while(|(a, b)| a.0 == b.0).count(),
-            };
-            let nexts = self.said.after(parent).map(|next| (same(&next), next));
-            let (blocks, next) =
-                nexts.max_by_key(|(blocks, next)| (*blocks, common(tokens, next.tokens)))?;
-            match blocks.checked_sub(1) {
-                Some(last) => (block, parent) = (block + blocks, next.hashes.get(last).copied()),
-                None => return Some((block, next)),
-            }
-        }
-    }
-
-    /// What is different from `block` on, which the engine announced as `engine`.
-    fn differ(
+    /// Follows a prompt's tokens through what the engine announced, under whatever keys.
+    fn part(
         &self,
         prompt: &Prompt<'_>,
         hashes: &[BlockHash],
+        predicted: usize,
+        reported: usize,
+    ) -> Cause {
+        let size = self.hasher.block_size();
+        let start = Way { block: 0, parent: None, parts: None };
+        let (mut ways, mut furthest) = (vec![start], start);
+        let mut differs: Option<(usize, Next<'_>)> = None;
+        let mut steps = 0;
+        while let Some(way) = ways.pop() {
+            if way.block * size >= reported {
+                // Announced since it was predicted, as siblings in a burst are.
+                let Some((block, next)) = way.parts else { return Cause::Late };
+                let agrees = keys_differ(prompt, next.store, block).is_none();
+                if differs.is_none() || agrees {
+                    differs = Some((block, next));
+                }
+                continue;
+            }
+            if way.block > furthest.block {
+                furthest = way;
+            }
+            steps += 1;
+            if steps > STEPS {
+                return Cause::Unknown;
+            }
+            let Some(tokens) = prompt.tokens.get(way.block * size..) else { continue };
+            for next in self.said.after(way.parent) {
+                let same = (common(tokens, next.tokens) / size).min(next.hashes.len());
+                let Some(last) = same.checked_sub(1) else { continue };
+                let parts = way.parts.or_else(|| {
+                    let ours = hashes.get(way.block..).unwrap_or_default();
+                    let at = self.first_other(prompt, ours, way.block, same, next)?;
+                    Some((way.block + at, next.skip(at)))
+                });
+                let parent = next.hashes.get(last).copied();
+                ways.push(Way { block: way.block + same, parent, parts });
+            }
+        }
+        // What was forgotten might have explained it.
+        let is_sure = !self.said.is_cut || predicted == 0;
+        let finding = match differs {
+            Some(_) if !is_sure => None,
+            Some((block, next)) => Some(
+                keys_differ(prompt, next.store, block)
+                    .or_else(|| self.path_differs(prompt, hashes, block, next))
+                    .unwrap_or(Finding::Keys { block }),
+            ),
+            None => self.tokens_differ(prompt, furthest, predicted),
+        };
+        finding.map_or(Cause::Unknown, Cause::Found)
+    }
+
+    /// Which of the next `same` blocks is the first that the engine names, or keys, otherwise.
+    fn first_other(
+        &self,
+        prompt: &Prompt<'_>,
+        ours: &[BlockHash],
         block: usize,
-        engine: Next<'_>,
+        same: usize,
+        next: Next<'_>,
+    ) -> Option<usize> {
+        if self.parity == Parity::NotNeeded {
+            return keys_differ(prompt, next.store, block).map(|_| 0);
+        }
+        ours.iter().zip(&next.hashes[..same]).position(|(a, b)| a.0 != b.0)
+    }
+
+    /// The finding that the engine has other tokens after the furthest that both have.
+    fn tokens_differ(
+        &self,
+        prompt: &Prompt<'_>,
+        furthest: Way<'_>,
+        predicted: usize,
     ) -> Option<Finding> {
         let size = self.hasher.block_size();
-        let at = block * size;
+        let at = furthest.block * size;
         let tokens = prompt.tokens.get(at..)?;
+        let nexts = self.said.after(furthest.parent).filter(|_| at >= predicted);
+        let engine = nexts.max_by_key(|next| {
+            let shift = if at == 0 { shift(tokens, next.tokens) } else { 0 };
+            (shift != 0, common(tokens, next.tokens))
+        })?;
         let same = common(tokens, engine.tokens);
-        if same >= size {
-            let finding = keys_differ(prompt, engine.store, block)
-                .or_else(|| self.path_differs(prompt, hashes, block, engine));
-            return Some(finding.unwrap_or(Finding::Keys { block }));
-        }
-        let shift = if block == 0 { shift(tokens, engine.tokens) } else { 0 };
+        let shift = if at == 0 { shift(tokens, engine.tokens) } else { 0 };
         // A stranger's prompt, where the right one may have been forgotten.
         if self.said.is_cut && same < size / 2 && shift == 0 {
             return None;

@@ -75,6 +75,15 @@ pub(super) struct Next<'a> {
     pub(super) tokens: &'a [TokenId],
 }
 
+impl Next<'_> {
+    /// The same from `blocks` later on.
+    pub(super) fn skip(self, blocks: usize) -> Self {
+        let size = self.tokens.len() / self.hashes.len();
+        let (hashes, tokens) = (&self.hashes[blocks..], &self.tokens[blocks * size..]);
+        Self { hashes, tokens, ..self }
+    }
+}
+
 /// How many tokens two sequences have in common from the first.
 pub(super) fn common(a: &[TokenId], b: &[TokenId]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
