@@ -20,6 +20,8 @@ pub struct RouterBuilder {
     streams: StreamSettings,
     in_flight: Option<InFlight>,
     speculation: Duration,
+    fallback: Option<BlockHasher>,
+    seeds: Vec<Option<String>>,
 }
 
 /// How long a request takes to be announced, at most.
@@ -35,6 +37,19 @@ pub enum BuildRouterError {
     /// The index refused its settings.
     #[error(transparent)]
     Index(#[from] IndexBuildError),
+    /// The fallback names blocks as engines do, or of another size.
+    #[error(
+        "a fallback of {scheme} with {tokens} tokens a block: it has to be of the content scheme \
+         with the hasher's {block_size}"
+    )]
+    Fallback {
+        /// Its scheme.
+        scheme: String,
+        /// Its tokens a block.
+        tokens: usize,
+        /// The hasher's.
+        block_size: u32,
+    },
     /// The profile refused its plugins.
     #[error(transparent)]
     Profile(#[from] ProfileError),
@@ -50,6 +65,8 @@ impl RouterBuilder {
             streams: StreamSettings::default(),
             in_flight: None,
             speculation: SPECULATION,
+            fallback: None,
+            seeds: Vec::new(),
         }
     }
 
@@ -71,6 +88,19 @@ impl RouterBuilder {
     /// believed to stay.
     pub fn history(mut self, blocks: NonZeroU32, lease: Duration) -> Self {
         self.history = Some((blocks, lease));
+        self
+    }
+
+    /// Gives every endpoint a [`Doctor`](crate::Doctor), who checks that the engine's hashes are the
+    /// hasher's and tells why not ([`Router::diagnose`]), trying these `seeds` (values of
+    /// `PYTHONHASHSEED` that an engine may have been given) besides none. Blocks of an endpoint whose
+    /// hashes differ are named by `fallback` from then on, so that they are found all the same.
+    ///
+    /// `fallback` is of the [content scheme](kvsched_hash::Scheme::content), with the hasher's block
+    /// size.
+    pub fn check(mut self, fallback: BlockHasher, seeds: &[Option<&str>]) -> Self {
+        self.fallback = Some(fallback);
+        self.seeds = seeds.iter().map(|seed| seed.map(str::to_owned)).collect();
         self
     }
 
@@ -149,6 +179,13 @@ impl RouterBuilder {
     /// If a setting is out of its range.
     pub fn build(self) -> Result<Router, BuildRouterError> {
         let block_size = self.hasher.block_size() as u32;
+        if let Some(fallback) = &self.fallback {
+            let tokens = fallback.block_size();
+            if fallback.scheme().is_announced() || tokens != self.hasher.block_size() {
+                let scheme = fallback.scheme().to_string();
+                return Err(BuildRouterError::Fallback { scheme, tokens, block_size });
+            }
+        }
         let picture = match self.history {
             Some((blocks, lease)) => Picture::History(RoutingHistory::new(blocks.get(), lease)),
             None => Picture::Events {
@@ -174,6 +211,8 @@ impl RouterBuilder {
             members: Members::default(),
             profile,
             in_flight: self.in_flight,
+            fallback: self.fallback,
+            seeds: self.seeds,
             fingerprint,
         })
     }

@@ -1,8 +1,9 @@
 //! From an engine's messages to the index: where events meet hashing.
 
+use crate::line::Line;
 use crate::router::Picture;
-use crate::{IngestError, Router};
-use kvsched_core::{BlockHash, EndpointId, Stored, Time};
+use crate::{Doctor, Finding, IngestError, Router};
+use kvsched_core::{BlockHash, EndpointId, Prompt, Stored, Time};
 use kvsched_hash::{BlockHasher, Digest, group_view};
 use kvsched_index::events::{EventStream, Heard, ReplayMessage, TrustReport};
 use kvsched_index::{Identity, SharedIndex};
@@ -26,7 +27,7 @@ impl Router {
         payload: &[u8],
         now: Time,
     ) -> Result<Heard, IngestError> {
-        self.with_stream(endpoint, Some(now), |stream, mut index, identity| {
+        self.with_stream(endpoint, Some((payload, now)), |stream, mut index, identity| {
             stream.receive(&mut index, identity, sequence, payload, now)
         })
     }
@@ -42,7 +43,11 @@ impl Router {
         message: ReplayMessage<'_>,
         now: Time,
     ) -> Result<Heard, IngestError> {
-        self.with_stream(endpoint, Some(now), |stream, mut index, identity| {
+        let payload = match message {
+            ReplayMessage::Batch { payload, .. } => payload,
+            _ => &[],
+        };
+        self.with_stream(endpoint, Some((payload, now)), |stream, mut index, identity| {
             stream.replayed(&mut index, identity, message, now)
         })
     }
@@ -66,19 +71,61 @@ impl Router {
     /// where there are no events.
     #[must_use]
     pub fn trust(&self, endpoint: EndpointId) -> Option<TrustReport> {
-        Some(self.members.stream(endpoint)?.as_ref()?.trust())
+        self.members.with_line(endpoint, |line| line.stream.trust())
+    }
+
+    /// Tells `endpoint`'s doctor how many tokens of `prompt` were predicted to be cached there and
+    /// how many the engine says were ([`Doctor::compare`]), once the answer and the events of that
+    /// time are there. Without a doctor ([`check`](crate::RouterBuilder::check)), nothing.
+    pub fn compare(
+        &self,
+        endpoint: EndpointId,
+        prompt: &Prompt<'_>,
+        predicted: u32,
+        reported: u32,
+    ) {
+        self.members.with_line(endpoint, |line| {
+            if let Some(doctor) = &mut line.doctor {
+                doctor.compare(prompt, predicted, reported);
+            }
+        });
+    }
+
+    /// What is wrong between `endpoint`'s engine and this router, what matters most first, with what
+    /// to do about it; empty where nothing is known to be, or nobody
+    /// [checks](crate::RouterBuilder::check).
+    #[must_use]
+    pub fn diagnose(&self, endpoint: EndpointId) -> Vec<Finding> {
+        let report = |line: &mut Line| line.doctor.as_ref().map(Doctor::report);
+        self.members.with_line(endpoint, report).flatten().unwrap_or_default()
     }
 
     fn with_stream(
         &self,
         endpoint: EndpointId,
-        heard_at: Option<Time>,
+        message: Option<(&[u8], Time)>,
         f: impl FnOnce(&mut EventStream, &SharedIndex, &mut Identity<'_>) -> Heard,
     ) -> Result<Heard, IngestError> {
         if let Picture::Events { index, .. } = &self.picture {
-            if let Some(Some(stream)) = self.members.stream(endpoint).as_deref_mut() {
-                let heard = with_identity(&self.hasher, |identity| f(stream, index, identity));
-                self.members.publish(endpoint, stream.trust().trust, heard_at);
+            if let Some(Some(line)) = self.members.line(endpoint).as_deref_mut() {
+                if let Some((payload, _)) = message
+                    && line.examine(payload)
+                {
+                    // Under the old names nobody will ask for what it holds.
+                    index.clear(endpoint);
+                    self.members.name_by_content(endpoint);
+                }
+                let hasher = if line.by_content { self.fallback.as_ref() } else { None };
+                let heard = with_identity(hasher.unwrap_or(&self.hasher), |identity| {
+                    f(&mut line.stream, index, identity)
+                });
+                if heard.restarted
+                    && let Some(doctor) = &mut line.doctor
+                {
+                    doctor.restart();
+                }
+                let trust = line.stream.trust().trust;
+                self.members.publish(endpoint, trust, message.map(|(_, now)| now));
                 if (heard.restarted || heard.applied.cleared)
                     && let Some(sent) = self.learned()
                 {

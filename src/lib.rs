@@ -13,6 +13,7 @@ mod doctor;
 mod error;
 mod ingest;
 mod input;
+mod line;
 mod members;
 mod route;
 mod router;

@@ -1,8 +1,9 @@
 //! Who the endpoints are, and each one's event stream.
 
+use crate::line::Line;
 use arc_swap::ArcSwap;
 use kvsched_core::{EndpointId, Knowledge, Labels, Time, Trust};
-use kvsched_index::events::{EventStream, StreamSettings};
+use kvsched_index::events::EventStream;
 use kvsched_index::{Endpoint, EndpointSpec, Registry, RegistryError};
 use std::array;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -27,10 +28,12 @@ pub(crate) struct Members {
 struct Seat {
     taken: AtomicBool,
     /// `None` while nobody has the id, and where events are of no use.
-    stream: Mutex<Option<EventStream>>,
+    line: Mutex<Option<Line>>,
     /// What the stream says of itself, for requests to read without its lock.
     trust: AtomicU8,
     heard_at: AtomicU64,
+    /// As the line's.
+    by_content: AtomicBool,
 }
 
 /// By their numbers in [`Seat::trust`].
@@ -47,11 +50,11 @@ impl Default for Members {
 }
 
 impl Members {
-    /// Seats an endpoint; with `settings`, it has an event stream.
+    /// Seats an endpoint, with what `line` makes where events are of use.
     pub(crate) fn join(
         &self,
         spec: EndpointSpec,
-        settings: Option<StreamSettings>,
+        line: impl FnOnce(EndpointId) -> Option<Line>,
     ) -> Result<EndpointId, RegistryError> {
         let mut registry = lock(&self.registry);
         let labels = spec.labels.clone();
@@ -60,7 +63,8 @@ impl Members {
         let page = self.pages[id.index() / PAGE]
             .get_or_init(|| (0..PAGE).map(|_| Seat::default()).collect());
         let seat = &page[id.index() % PAGE];
-        *lock(&seat.stream) = settings.map(|settings| EventStream::new(id, settings));
+        *lock(&seat.line) = line(id);
+        seat.by_content.store(false, Ordering::Relaxed);
         seat.trust.store(Trust::Approximate as u8, Ordering::Relaxed);
         seat.heard_at.store(0, Ordering::Relaxed);
         seat.taken.store(true, Ordering::Release);
@@ -75,7 +79,7 @@ impl Members {
         };
         seat.taken.store(false, Ordering::Release);
         // Waits for the message that is being taken in; none comes after it.
-        *lock(&seat.stream) = None;
+        *lock(&seat.line) = None;
         forget();
         self.relabel(id, |old| *old = Labels::new());
         registry.leave(key).is_some()
@@ -146,9 +150,31 @@ impl Members {
         }
     }
 
-    /// The endpoint's stream, alone; `None` if nobody has the id or there are no events.
-    pub(crate) fn stream(&self, id: EndpointId) -> Option<MutexGuard<'_, Option<EventStream>>> {
-        Some(lock(&self.seat(id)?.stream)).filter(|stream| stream.is_some())
+    /// The endpoint's line, alone; `None` if nobody has the id or there are no events.
+    pub(crate) fn line(&self, id: EndpointId) -> Option<MutexGuard<'_, Option<Line>>> {
+        Some(lock(&self.seat(id)?.line)).filter(|line| line.is_some())
+    }
+
+    /// Calls `look` with the endpoint's line, alone.
+    pub(crate) fn with_line<R>(
+        &self,
+        id: EndpointId,
+        look: impl FnOnce(&mut Line) -> R,
+    ) -> Option<R> {
+        self.line(id)?.as_mut().map(look)
+    }
+
+    /// Says that the endpoint's blocks are named by their content from now on.
+    pub(crate) fn name_by_content(&self, id: EndpointId) {
+        if let Some(seat) = self.seat(id) {
+            seat.by_content.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether the endpoint's blocks are named by their content though others' are not. Takes no
+    /// lock.
+    pub(crate) fn is_by_content(&self, id: EndpointId) -> bool {
+        self.seat(id).is_some_and(|seat| seat.by_content.load(Ordering::Acquire))
     }
 
     /// Calls `look` with the endpoints by id and their streams, which nothing changes meanwhile.
@@ -157,11 +183,14 @@ impl Members {
         look: impl FnOnce(&[(&Endpoint, Option<&EventStream>)]) -> R,
     ) -> R {
         let registry = lock(&self.registry);
-        let streams: Vec<_> =
-            registry.iter().map(|endpoint| (endpoint, self.stream(endpoint.id()))).collect();
-        let held: Vec<_> = streams
+        let lines: Vec<_> =
+            registry.iter().map(|endpoint| (endpoint, self.line(endpoint.id()))).collect();
+        let held: Vec<_> = lines
             .iter()
-            .map(|(endpoint, stream)| (*endpoint, stream.as_deref().and_then(Option::as_ref)))
+            .map(|(endpoint, line)| {
+                let line = line.as_deref().and_then(Option::as_ref);
+                (*endpoint, line.map(|line| &line.stream))
+            })
             .collect();
         look(&held)
     }

@@ -3,7 +3,8 @@
 use crate::router::Picture;
 use crate::{RouteInput, RouteScratch, Router, RouterError};
 use kvsched_core::{Decision, EndpointId, Load, Prompt, Request, Time};
-use kvsched_hash::HashError;
+use kvsched_hash::{BlockHasher, HashError};
+use kvsched_index::SharedIndex;
 use kvsched_scorers::{DecideInput, InFlight, Receipt, Ticket};
 
 /// What a profile decides from: borrows only those fields of the scratch that it needs, so that the
@@ -40,7 +41,7 @@ impl Router {
         prompt: &Prompt<'_>,
         scratch: &mut RouteScratch,
     ) -> Result<u32, HashError> {
-        self.look_up(prompt, scratch)?;
+        self.look_up(prompt, &[endpoint], scratch)?;
         scratch.prompt_tokens = u32::try_from(prompt.tokens.len()).unwrap_or(u32::MAX);
         scratch.expected_output_tokens = 0;
         scratch.block_size = self.block_size();
@@ -63,7 +64,7 @@ impl Router {
             }
         }
         if self.profile.needs().matches {
-            self.look_up(&input.prompt, scratch)?;
+            self.look_up(&input.prompt, input.candidates, scratch)?;
             if let Picture::Events { speculative: Some(sent), .. } = &self.picture {
                 sent.raise_matches(&scratch.hashes, &mut scratch.matches, &mut scratch.sent);
             }
@@ -164,7 +165,12 @@ impl Router {
     }
 
     /// Hashes as much of the prompt as can be reused, and asks who holds it.
-    fn look_up(&self, prompt: &Prompt<'_>, scratch: &mut RouteScratch) -> Result<(), HashError> {
+    fn look_up(
+        &self,
+        prompt: &Prompt<'_>,
+        candidates: &[EndpointId],
+        scratch: &mut RouteScratch,
+    ) -> Result<(), HashError> {
         // An engine always computes at least one token.
         let usable = prompt.tokens.len().saturating_sub(1) / self.hasher.block_size();
         match &mut scratch.memo {
@@ -176,11 +182,41 @@ impl Router {
         }
         match &self.picture {
             Picture::Events { index, .. } => {
-                index.find_matches(&scratch.hashes, &mut scratch.matches)
+                index.find_matches(&scratch.hashes, &mut scratch.matches);
+                if let Some(fallback) = &self.fallback {
+                    self.look_up_by_content(index, fallback, prompt, candidates, scratch)?;
+                }
             }
             Picture::History(history) => {
                 history.find_matches(&scratch.hashes, &mut scratch.matches);
             }
+        }
+        Ok(())
+    }
+
+    /// Asks once more, by content, for those candidates whose hashes are not the hasher's.
+    fn look_up_by_content(
+        &self,
+        index: &SharedIndex,
+        fallback: &BlockHasher,
+        prompt: &Prompt<'_>,
+        candidates: &[EndpointId],
+        scratch: &mut RouteScratch,
+    ) -> Result<(), HashError> {
+        let RouteScratch { by_content, content, matches, sent, .. } = scratch;
+        by_content.clear();
+        by_content.extend(candidates.iter().filter(|&&id| self.members.is_by_content(id)));
+        if by_content.is_empty() {
+            return Ok(());
+        }
+        fallback.hash_first_into(prompt, scratch.hashes.len(), content)?;
+        index.find_matches_among(content, by_content, sent);
+        matches.cover(sent.as_slice().len());
+        for &id in by_content.iter() {
+            matches.set(id, sent.blocks(id));
+        }
+        for run in sent.slow_runs() {
+            matches.push_slow(run.endpoint, run.tier, run.blocks);
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
+use crate::line::Line;
 use crate::members::Members;
-use crate::{RouteScratch, RouterBuilder};
+use crate::{Doctor, RouteScratch, RouterBuilder};
 use kvsched_core::{BlockHash, EndpointId};
 use kvsched_hash::{BlockHasher, BuildError, PrefixMemo};
 use kvsched_index::events::StreamSettings;
@@ -39,6 +40,10 @@ pub struct Router {
     pub(crate) members: Members,
     pub(crate) profile: Profile,
     pub(crate) in_flight: Option<InFlight>,
+    /// Names the blocks of endpoints whose hashes are not ours; there are doctors if there is one.
+    pub(crate) fallback: Option<BlockHasher>,
+    /// Seeds that doctors try.
+    pub(crate) seeds: Vec<Option<String>>,
     /// What the hasher makes of a certain prompt: tells routers of other engines apart.
     pub(crate) fingerprint: BlockHash,
 }
@@ -73,11 +78,19 @@ impl Router {
     ///
     /// If the name is empty, an endpoint has it, or all 65,535 ids are taken.
     pub fn add_endpoint(&self, spec: impl Into<EndpointSpec>) -> Result<EndpointId, RegistryError> {
-        let settings = match &self.picture {
-            Picture::Events { settings, .. } => Some(*settings),
-            Picture::History(_) => None,
+        let spec = spec.into();
+        let name = match spec.rank {
+            0 => spec.name.clone(),
+            rank => format!("{} rank {rank}", spec.name),
         };
-        self.members.join(spec.into(), settings)
+        self.members.join(spec, |id| {
+            let Picture::Events { settings, .. } = &self.picture else { return None };
+            let doctor = self.fallback.as_ref().map(|_| {
+                let seeds: Vec<_> = self.seeds.iter().map(Option::as_deref).collect();
+                Doctor::new(name, &self.hasher, &seeds)
+            });
+            Some(Line::new(id, *settings, doctor))
+        })
     }
 
     /// Forgets an endpoint and everything it holds. `false` for an unknown one.
@@ -140,7 +153,7 @@ impl Router {
     /// picture. `None` for an unknown one and where there are no events.
     #[must_use]
     pub fn next_sequence(&self, endpoint: EndpointId) -> Option<u64> {
-        Some(self.members.stream(endpoint)?.as_ref()?.next_sequence())
+        self.members.with_line(endpoint, |line| line.stream.next_sequence())
     }
 
     /// The endpoints, by id.

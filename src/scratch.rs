@@ -16,6 +16,9 @@ pub struct RouteScratch {
     pub(crate) matches: PrefixMatches,
     /// What was just sent to them besides.
     pub(crate) sent: PrefixMatches,
+    /// The prompt's hashes by content, for endpoints whose own are not ours, and who these are.
+    pub(crate) content: Vec<BlockHash>,
+    pub(crate) by_content: Vec<EndpointId>,
     pub(crate) profile: Scratch,
     pub(crate) rng: Rng,
     /// The caller's load rows, brought up to date by the ledger.
@@ -41,6 +44,8 @@ impl RouteScratch {
             hashes: Vec::new(),
             matches: PrefixMatches::new(),
             sent: PrefixMatches::new(),
+            content: Vec::new(),
+            by_content: Vec::new(),
             profile: Scratch::new(),
             rng: Rng::new(seed),
             memo: None,

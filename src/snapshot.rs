@@ -164,12 +164,13 @@ impl Restoring {
                 }
                 break;
             }
-            if let (Some(next), Some(stream)) =
-                (next, self.router.members.stream(id).as_deref_mut())
-                && let Some(stream) = stream
-            {
-                stream.resume(next, now);
-                self.router.members.publish(id, stream.trust().trust, Some(now));
+            if let Some(next) = next {
+                let resumed = self.router.members.with_line(id, |line| {
+                    line.stream.resume(next, now);
+                    line.stream.trust().trust
+                });
+                let trust = resumed.unwrap_or_default();
+                self.router.members.publish(id, trust, Some(now));
             }
         }
         if note.offset != note.bytes.len() {

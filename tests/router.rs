@@ -4,9 +4,10 @@
 
 use kvsched::events::{ReplayMessage, vllm};
 use kvsched::{
-    Algorithm, BlockHash, BlockHasher, EndpointId, EndpointSpec, EngineHash, Event, HashError,
-    IngestError, Load, Prompt, RegistryError, RestoreError, Role, RouteError, RouteInput,
-    RouteScratch, Router, RouterError, Scheme, Stored, Time, Trust, VllmVersion,
+    Algorithm, BlockHash, BlockHasher, BuildRouterError, EndpointId, EndpointSpec, EngineHash,
+    Event, Extras, Finding, HashError, IngestError, Load, Prompt, RegistryError, RestoreError,
+    Role, RouteError, RouteInput, RouteScratch, Router, RouterError, Scheme, Stored, Time, Trust,
+    VllmVersion,
 };
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -28,8 +29,12 @@ fn tokens(n: usize) -> Vec<u32> {
 
 /// The payload of an engine that has stored all full blocks of `tokens`.
 fn stored(tokens: &[u32]) -> Vec<u8> {
+    stored_by(&hasher(), tokens)
+}
+
+fn stored_by(hasher: &BlockHasher, tokens: &[u32]) -> Vec<u8> {
     let mut blocks = Vec::new();
-    hasher().hash_into(&Prompt::new(tokens), &mut blocks).unwrap();
+    hasher.hash_into(&Prompt::new(tokens), &mut blocks).unwrap();
     let hashes: Vec<EngineHash> = blocks.iter().map(|b: &BlockHash| EngineHash(b.0)).collect();
     let range = &tokens[..blocks.len() * BLOCK];
     payload(&[Event::Stored(Stored::new(None, &hashes, range, BLOCK as u32))])
@@ -369,4 +374,44 @@ fn a_fleet_takes_every_id_there_is_and_no_more() {
     assert!(!router.remove_endpoint(nobody) && router.trust(nobody).is_none());
     assert!(router.remove_endpoint(EndpointId(30_000)));
     assert_eq!(router.add_endpoint("one more").unwrap(), EndpointId(30_000));
+}
+
+#[test]
+fn an_engine_with_another_seed_is_found_all_the_same_and_told_of() {
+    let content = Scheme::content("model", b"a secret of some length").unwrap();
+    let content = BlockHasher::builder(content).block_size(BLOCK).build().unwrap();
+    let router = Router::builder(hasher()).check(content.clone(), &[]).build().unwrap();
+    let ids = ["right", "wrong"].map(|name| router.add_endpoint(name).unwrap());
+    let tokens = tokens(1000);
+    let seeded = Scheme::vllm(VllmVersion::LATEST, Algorithm::Sha256Cbor, Some("0")).unwrap();
+    let seeded = BlockHasher::builder(seeded).block_size(BLOCK).build().unwrap();
+    router.ingest(ids[0], 0, &stored(&tokens[..500]), Time(0)).unwrap();
+    router.ingest(ids[1], 0, &stored_by(&seeded, &tokens[..160]), Time(0)).unwrap();
+    assert_eq!(router.diagnose(ids[0]), []);
+    let found = router.diagnose(ids[1]);
+    assert!(matches!(found[..], [Finding::Scheme { .. }]), "{found:?}");
+
+    let loads = [Load::default(), Load::default()];
+    let input = RouteInput { loads: &loads, ..RouteInput::new(Prompt::new(&tokens), &ids) };
+    let mut scratch = RouteScratch::new(0);
+    router.route(&input, &mut scratch).unwrap();
+    assert_eq!(scratch.matches().as_slice(), [31, 10]);
+    assert_eq!(cached(&router, ids[1], &tokens), 160);
+    // What it evicts is gone, and what follows goes on from what was there.
+    router.ingest(ids[1], 1, &stored_by(&seeded, &tokens), Time(1)).unwrap();
+    assert_eq!(cached(&router, ids[1], &tokens), 992);
+    router.ingest(ids[1], 2, &payload(&[Event::Cleared]), Time(1)).unwrap();
+    assert_eq!(cached(&router, ids[1], &tokens), 0);
+
+    // A prediction that was wrong shows what the prompt lacked here.
+    let salted = Prompt {
+        extras: Extras { cache_salt: Some("tenant"), ..Extras::default() },
+        ..Prompt::new(&tokens)
+    };
+    router.compare(ids[0], &salted, 0, 496);
+    let found = router.diagnose(ids[0]);
+    assert!(matches!(found[..], [Finding::Salt { .. }]), "{found:?}");
+
+    let engines = Router::builder(hasher()).check(hasher(), &[]).build();
+    assert!(matches!(engines, Err(BuildRouterError::Fallback { .. })));
 }
