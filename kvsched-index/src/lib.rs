@@ -48,6 +48,7 @@ mod shared_index;
 mod snapshot;
 mod stats;
 mod store;
+mod table;
 mod validate;
 mod write;
 

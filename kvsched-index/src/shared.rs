@@ -16,6 +16,10 @@
 //!    never both.
 #![allow(unsafe_code)]
 
+mod lines;
+
+pub(crate) use lines::{FreshLines, Line, Lines};
+
 use crossbeam_epoch as epoch;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::{Cell, RefCell};
@@ -25,10 +29,6 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 const WORD: usize = size_of::<u64>();
-/// Bytes of a cache line, to which directory buckets are aligned.
-const LINE: usize = 64;
-/// Set in the word before the first where the slice begins on a cache line.
-const ALIGNED: usize = 1 << (usize::BITS - 1);
 
 /// A replaceable slice of atomic words, empty at first.
 #[derive(Debug)]
@@ -40,84 +40,76 @@ pub(crate) struct Fresh(NonNull<AtomicU64>);
 
 /// A slice that was swapped out.
 #[derive(Debug)]
-struct Retired(NonNull<AtomicU64>);
+enum Retired {
+    Words(NonNull<AtomicU64>),
+    Lines(#[expect(dead_code, reason = "held for its drop")] FreshLines),
+}
 
 // SAFETY: the words are atomics, and ownership of the allocation moves with the value.
 unsafe impl Send for Fresh {}
 // SAFETY: as above; nobody reads a retired slice through this value.
 unsafe impl Send for Retired {}
 
-/// The allocation of a slice: its layout and the bytes before the first word. `head` is the length,
-/// with the flag.
-fn layout(head: usize) -> (Layout, usize) {
-    let before = if head & ALIGNED != 0 { LINE } else { WORD };
-    let len = head & !ALIGNED;
-    let bytes = len.checked_mul(WORD).and_then(|b| b.checked_add(before));
-    match bytes.map(|b| Layout::from_size_align(b, before)) {
-        Some(Ok(layout)) => (layout, before),
+/// The allocation of a slice: a length and that many words.
+fn layout(len: usize) -> Layout {
+    let bytes = len.checked_add(1).and_then(|words| words.checked_mul(WORD));
+    match bytes.map(|b| Layout::from_size_align(b, WORD)) {
+        Some(Ok(layout)) => layout,
         _ => unreachable!("a slice of {len} words exceeds the address space"),
+    }
+}
+
+/// `layout`, zeroed.
+fn allocate(layout: Layout) -> NonNull<u8> {
+    // SAFETY: no caller's layout is empty.
+    match NonNull::new(unsafe { alloc_zeroed(layout) }) {
+        Some(base) => base,
+        None => handle_alloc_error(layout),
     }
 }
 
 /// # Safety
 ///
-/// `words` was made by [`Fresh::new`] and not freed.
-unsafe fn head(words: NonNull<AtomicU64>) -> usize {
-    // SAFETY: `Fresh::new` wrote the head one word before the first, and nobody writes it again
+/// `words` was made by [`Fresh::zeroed`] and not freed.
+unsafe fn length(words: NonNull<AtomicU64>) -> usize {
+    // SAFETY: `Fresh::zeroed` wrote it one word before the first, and nobody writes it again
     // (invariant 2).
     unsafe { *words.as_ptr().cast::<usize>().sub(1) }
 }
 
 /// # Safety
 ///
-/// As [`head`], and nobody changes anything but single words while `'a` lasts.
+/// As [`length`], and nobody changes anything but single words while `'a` lasts.
 #[inline]
 unsafe fn slice<'a>(words: NonNull<AtomicU64>) -> &'a [AtomicU64] {
-    // SAFETY: the head says how many initialised words follow (all zero is a valid atomic).
-    unsafe { std::slice::from_raw_parts(words.as_ptr(), head(words) & !ALIGNED) }
+    // SAFETY: so many initialised words follow (all zero is a valid atomic).
+    unsafe { std::slice::from_raw_parts(words.as_ptr(), length(words)) }
 }
 
 /// # Safety
 ///
-/// As [`head`], and nobody will read the words again.
+/// As [`length`], and nobody will read the words again.
 unsafe fn free(words: NonNull<AtomicU64>) {
     // SAFETY: the caller's promise; the layout is the one it was allocated with, since that is
-    // a function of the head.
-    unsafe {
-        let (layout, before) = layout(head(words));
-        dealloc(words.as_ptr().cast::<u8>().sub(before), layout);
-    }
+    // a function of the length.
+    unsafe { dealloc(words.as_ptr().sub(1).cast(), layout(length(words))) }
 }
 
 impl Fresh {
     /// `len` words of 0, at least one.
     pub(crate) fn zeroed(len: usize) -> Self {
-        Self::new(len.max(1))
-    }
-
-    /// The same, beginning on a cache line.
-    pub(crate) fn aligned(len: usize) -> Self {
-        Self::new(len.max(1) | ALIGNED)
-    }
-
-    fn new(head: usize) -> Self {
-        let (layout, before) = layout(head);
-        // SAFETY: the layout has at least a word before the first and a word. The first lies
-        // `before` bytes in, a multiple of its alignment, and one `usize` fits before it.
+        let len = len.max(1);
+        // SAFETY: the layout has room for the length and a word at least.
         unsafe {
-            let base = alloc_zeroed(layout);
-            if base.is_null() {
-                handle_alloc_error(layout);
-            }
-            let words = base.add(before).cast::<AtomicU64>();
-            words.cast::<usize>().sub(1).write(head);
-            Self(NonNull::new_unchecked(words))
+            let base = allocate(layout(len)).cast::<AtomicU64>();
+            base.cast::<usize>().write(len);
+            Self(base.add(1))
         }
     }
 
     fn bytes(&self) -> isize {
         // SAFETY: this value owns the slice.
-        layout(unsafe { head(self.0) }).0.size() as isize
+        layout(unsafe { length(self.0) }).size() as isize
     }
 }
 
@@ -139,9 +131,13 @@ impl Drop for Fresh {
 
 impl Drop for Retired {
     fn drop(&mut self) {
-        // SAFETY: the only owner (invariant 1), dropped when no pin of an earlier time is left
-        // (invariant 3).
-        unsafe { free(self.0) }
+        match self {
+            // SAFETY: the only owner (invariant 1), dropped when no pin of an earlier time is left
+            // (invariant 3).
+            Self::Words(words) => unsafe { free(*words) },
+            // It frees itself.
+            Self::Lines(_) => {}
+        }
     }
 }
 
@@ -174,22 +170,9 @@ impl Words {
         };
         if let Some(old) = NonNull::new(self.0.swap(new, Ordering::AcqRel)) {
             // SAFETY: it was published here and nobody else swaps it out again.
-            pin.count(-(layout(unsafe { head(old) }).0.size() as isize));
-            pin.retire(Retired(old));
+            pin.count(-(layout(unsafe { length(old) }).size() as isize));
+            pin.retire(Retired::Words(old));
         }
-    }
-
-    /// Begins to load word `i` into the cache; does nothing past the end.
-    #[inline]
-    pub(crate) fn prefetch(words: &[AtomicU64], i: usize) {
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        if let Some(word) = words.get(i) {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a prefetch changes nothing, and the address is that of a live word.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(ptr::from_ref(word).cast()) }
-        }
-        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-        let _ = (words, i);
     }
 }
 
