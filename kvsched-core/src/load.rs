@@ -22,6 +22,8 @@ pub struct Load {
     pub queued_prefill_tokens: u64,
     /// Requests routed here and not yet finished, by the router's own count.
     pub in_flight_requests: u32,
+    /// Those of them whose first token has not come.
+    pub pending_requests: u32,
     /// Prompt tokens computed for requests routed here within the caller's window (Preble's
     /// is three minutes), without those found in the cache.
     pub recent_prefill_tokens: u64,

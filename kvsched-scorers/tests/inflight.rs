@@ -119,6 +119,7 @@ impl Naive {
         let here = || self.stories.iter().filter(|s| s.endpoint == endpoint && !s.gone);
         let sum = self.outstanding(endpoint);
         load.in_flight_requests = sum.requests;
+        load.pending_requests = sum.requests - sum.decoding;
         load.queued_prefill_tokens = sum.prefill_tokens;
         load.last_cold_at =
             here().filter(|s| s.routed.cached_tokens == 0).map(|s| Time(s.at)).max();

@@ -164,7 +164,7 @@ impl InFlight {
 
     /// Brings `load`, as polled from `endpoint`, up to date with what the ledger knows:
     ///
-    /// - our own counts are filled in: requests in flight, queued and recent prefill, when it
+    /// - our own counts are filled in: requests in flight and pending, queued and recent prefill, when it
     ///   last got a cold request; a larger figure that is already there stays;
     /// - what was routed or ended after [`Load::observed_at`] is added to or taken from the
     ///   requests and the KV in use: to those waiting if any wait, else to those running. Changes
@@ -176,6 +176,8 @@ impl InFlight {
         let Some(published) = self.published(endpoint) else { return };
         let all = published.outstanding();
         load.in_flight_requests = load.in_flight_requests.max(all.requests);
+        let pending = all.requests.saturating_sub(all.decoding);
+        load.pending_requests = load.pending_requests.max(pending);
         load.queued_prefill_tokens = load.queued_prefill_tokens.max(all.prefill_tokens);
         load.recent_prefill_tokens = load.recent_prefill_tokens.max(published.recent_tokens());
         load.last_cold_at = load.last_cold_at.max(published.last_cold_at());
