@@ -1,7 +1,10 @@
 use kvsched_core::{BlockHash, Time};
 use std::time::Duration;
 
-/// How often prefixes are asked for: requests a second, the recent counting most.
+/// How often prefixes are asked for again: requests a second, the recent counting most.
+///
+/// A prefix's first request says nothing of how often it is wanted, and a young prefix's further
+/// ones are counted over its age: a burst for a new prefix shows within a few requests.
 ///
 /// A prefix is named by the hash of its last block, say the last that any endpoint holds. The
 /// figure belongs into [`Request::prefix_demand`](kvsched_core::Request): when it outgrows
@@ -32,8 +35,10 @@ pub struct HotPrefixes {
 #[derive(Clone, Copy, Debug)]
 struct Heat {
     prefix: BlockHash,
+    /// Of all requests after the first.
     per_sec: f64,
     at: Time,
+    first: Time,
 }
 
 impl Heat {
@@ -41,7 +46,16 @@ impl Heat {
     fn per_sec(&self, now: Time, memory: f64) -> f64 {
         self.per_sec * (-now.since(self.at).as_secs_f64() / memory).exp()
     }
+
+    /// The same over the part of the memory that the prefix has lived in.
+    fn demand(&self, now: Time, memory: f64) -> f64 {
+        let lived = 1.0 - (-now.since(self.first).as_secs_f64() / memory).exp();
+        self.per_sec(now, memory) / lived.max(LEAST_LIVED)
+    }
 }
+
+/// Requests that come at once must not make demand infinite.
+const LEAST_LIVED: f64 = 1e-3;
 
 impl HotPrefixes {
     /// Remembers about `prefixes` prefixes, a request counting for `memory` (at least a
@@ -62,15 +76,26 @@ impl HotPrefixes {
         let (slot, before) = match known {
             Some(slot) => (slot, row[slot]),
             None => {
-                let wanted = |i: &usize| row[*i].map_or(-1.0, |heat| heat.per_sec(now, memory));
-                let coldest = (0..row.len()).min_by(|a, b| wanted(a).total_cmp(&wanted(b)));
+                // Of prefixes that were asked for once, the one that waits longest goes first.
+                let wanted = |i: &usize| {
+                    row[*i].map_or((-1.0, Time(0)), |heat| (heat.per_sec(now, memory), heat.at))
+                };
+                let coldest = (0..row.len()).min_by(|a, b| {
+                    let (a, b) = (wanted(a), wanted(b));
+                    a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
+                });
                 (coldest.unwrap_or(0), None)
             }
         };
-        let per_sec = before.map_or(0.0, |heat| heat.per_sec(now, memory)) + 1.0 / memory;
-        let at = before.map_or(now, |heat| heat.at.max(now));
-        row[slot] = Some(Heat { prefix, per_sec, at });
-        per_sec
+        let heat = match before {
+            None => Heat { prefix, per_sec: 0.0, at: now, first: now },
+            Some(heat) => {
+                let per_sec = heat.per_sec(now, memory) + 1.0 / memory;
+                Heat { per_sec, at: heat.at.max(now), ..heat }
+            }
+        };
+        row[slot] = Some(heat);
+        heat.demand(now, memory)
     }
 
     /// The demand for `prefix`; 0 for one that is not remembered. O(1).
@@ -78,7 +103,7 @@ impl HotPrefixes {
     pub fn demand(&self, prefix: BlockHash, now: Time) -> f64 {
         let row = self.rows[self.row(prefix)].iter().flatten();
         let found = row.into_iter().find(|heat| heat.prefix == prefix);
-        found.map_or(0.0, |heat| heat.per_sec(now, self.memory))
+        found.map_or(0.0, |heat| heat.demand(now, self.memory))
     }
 
     fn row(&self, prefix: BlockHash) -> usize {

@@ -91,8 +91,8 @@ fn decoding_counts_by_its_weight() {
     let light = cost().decode_weight(0.1).unwrap();
     let (full, light) = (terms(&fleet, cost())[0], terms(&fleet, light)[0]);
     assert_close(&[light.decode], &[0.1 * full.decode]);
-    // The stalls of four others count as before, the slower steps a tenth.
-    assert_close(&[full.others - light.others], &[0.9 * 4.0 * 10.0 * 1e-3]);
+    // So do the stalls and the slower steps of four others.
+    assert_close(&[full.others, light.others], &[4.0 * 0.16 + 0.04, 0.1 * (4.0 * 0.16 + 0.04)]);
 }
 
 #[test]
@@ -108,15 +108,18 @@ fn queue_and_others_count() {
     let fleet = Fleet::new(1, 10).load(|_, l| {
         l.queued_prefill_tokens = 500;
         l.running_requests = 4;
-        l.recent_prefill_tokens = 90_000; // 90 of 180 s: as much again for those who come later
+        l.pending_requests = 2;
     });
     let t = terms(&fleet, cost())[0];
     assert_close(&[t.queue, t.decode], &[0.5, 10.0 * 0.025]);
-    // κ·B·compute + ρ/(1−ρ)·compute + B·o·∂step
-    assert_close(&[t.others], &[4.0 * 0.16 + 1.0 * 0.16 + 4.0 * 10.0 * 1e-3]);
+    // Who waits for a first token waits longer, who decodes stalls and then steps slower.
+    assert_close(&[t.others], &[(2.0 + 4.0) * 0.16 + 4.0 * 10.0 * 1e-3]);
     let apart = Rates { interference: 0.0, ..rates() };
     let t = terms(&fleet, cost().default_rates(apart))[0];
-    assert_close(&[t.others], &[0.16 + 0.04]);
+    assert_close(&[t.others], &[2.0 * 0.16 + 0.04]);
+    // The weight is that of decoding: who waits counts in full.
+    let t = terms(&fleet, cost().decode_weight(0.1).unwrap())[0];
+    assert_close(&[t.others], &[2.0 * 0.16 + 0.1 * (4.0 * 0.16 + 0.04)]);
 }
 
 #[test]
@@ -152,27 +155,48 @@ fn a_peer_hands_over_what_is_dearer_to_compute() {
 }
 
 #[test]
-fn eviction_and_memory_have_a_price() {
+fn what_is_evicted_soon_is_dear() {
     let fleet = Fleet::new(4, 10).load(|i, l| {
-        l.kv_capacity_tokens = [1000, 1000, 1000, 0][i];
-        l.kv_usage = [0.0, 0.0, 0.75, 0.9][i];
-        // A cache of which nothing is known is taken to be full.
-        l.resident_tokens = [500, 0, 830, 0][i];
-        l.running_requests = [0, 1, 0, 0][i];
+        l.kv_capacity_tokens = [36_000, 36_000, 36_000, 0][i];
+        // 200 and 100 tokens a second: the cache is filled in 180 and 360 s.
+        l.recent_prefill_tokens = [36_000, 18_000, 0, 36_000][i];
     });
     let t = terms(&fleet, cost());
-    // 170 tokens are added; on the second, which is full, all of them displace something.
-    assert_close(&[t[0].evict, t[1].evict], &[0.0, 0.5 * 0.17 * 2.0]);
-    assert_close(&[t[2].evict], &[0.0]);
-    let k = 0.75 + 0.17;
-    assert_close(&[t[0].risk, t[2].risk], &[0.15 * 0.17 / 0.83, 0.15 * k / (1.0 - k)]);
-    // Unknown capacity: only the share counts.
-    assert_close(&[t[3].risk, t[3].evict], &[0.15 * 0.9 / 0.1, 0.0]);
-    let tight = fleet.load(|_, l| l.kv_usage = 0.95);
-    let t = terms(&tight, cost());
-    // What is in use is resident, whatever was reported.
-    assert_close(&[t[0].evict], &[0.5 * 0.12]);
-    assert_close(&[t[0].risk], &[0.15 * 99.0]);
+    let evict: Vec<f64> = t.iter().map(|t| t.evict).collect();
+    // 170 tokens are added; of an idle endpoint, and one of unknown size, nothing is known to go.
+    assert_close(&evict, &[0.5 * 0.17, 0.17 / 3.0, 0.0, 0.0]);
+    let t = terms(&fleet, cost().reuse_secs(360.0).unwrap());
+    assert_close(&[t[0].evict, t[1].evict], &[0.17 * 2.0 / 3.0, 0.5 * 0.17]);
+    let t = terms(&fleet, cost().reuse_secs(0.0).unwrap());
+    assert_close(&[t[0].evict, t[1].evict], &[0.0, 0.0]);
+    // Decoding fills the cache as well: 4 tokens in a step of 25 ms are 160 a second. Whoever
+    // computes again will stall them.
+    let fleet = Fleet::new(1, 10).load(|_, l| {
+        l.kv_capacity_tokens = 28_800;
+        l.running_requests = 4;
+    });
+    assert_close(&[terms(&fleet, cost())[0].evict], &[0.5 * 0.17 * (1.0 + 4.0)]);
+    assert!(cost().reuse_secs(-1.0).is_err());
+}
+
+#[test]
+fn memory_that_is_short_must_first_be_free() {
+    // 1000 tokens of memory, 170 wanted, answers of 10 tokens.
+    let room = |usage: f64, running: u32, waiting: u32, capacity: u64| {
+        let fleet = Fleet::new(1, 10).load(|_, l| {
+            l.kv_capacity_tokens = capacity;
+            l.kv_usage = usage;
+            l.running_requests = running;
+            l.waiting_requests = waiting;
+        });
+        terms(&fleet, cost())[0].room
+    };
+    assert_close(&[room(0.83, 0, 0, 1000)], &[0.0]);
+    // 70 too many, where 1000 come free in ten steps of 21 ms.
+    assert_close(&[room(0.9, 0, 0, 1000)], &[0.07 * 0.21]);
+    // Each of four running grows by half an answer; two that wait want as much as this one.
+    assert_close(&[room(0.9, 4, 2, 1000)], &[(0.07 + 0.02 + 0.34) * 0.25]);
+    assert_close(&[room(0.9, 4, 2, 0)], &[0.0]);
 }
 
 #[test]
@@ -217,13 +241,18 @@ fn a_hot_prefix_pays_for_one_more_holder() {
         let fleet = Fleet::new(3, 10).matched(&[10, 0, 10]).request(|r| r.prefix_demand = demand);
         terms(&fleet, cost())
     };
-    // A hit takes 0.1 s and there are two holders: twenty a second is all they can do.
-    for t in at(20.0) {
+    // A hit takes ten steps 1 ms more each and there are two holders: 200 a second is all they can
+    // do.
+    for t in at(200.0) {
         assert_close(&[t.replica], &[0.0]);
     }
-    let busy = at(40.0);
+    let busy = at(400.0);
     assert_close(&[busy[0].replica, busy[1].replica], &[0.0, 0.5 * 0.16]);
     assert_close(&[at(f64::NAN)[1].replica, at(-1.0)[1].replica], &[0.0, 0.0]);
+    // What is saved later would have stalled those who decode, too; a part is there already.
+    let fleet = Fleet::new(2, 10).matched(&[10, 4]).request(|r| r.prefix_demand = 200.0);
+    let t = terms(&fleet.load(|i, l| l.running_requests = 3 * i as u32), cost())[1];
+    assert_close(&[t.replica], &[0.5 * 0.096 * (1.0 + 3.0)]);
     // With enough demand the newcomer costs no more than a holder.
     let huge = at(1e9);
     assert!((huge[1].total() - huge[0].total()).abs() < 1e-6);
@@ -261,6 +290,7 @@ fn any_load() -> impl Strategy<Value = Load> {
         running_requests: running,
         kv_usage,
         kv_capacity_tokens: if resident % 3 == 0 { 0 } else { 300_000 },
+        pending_requests: waiting,
         queued_prefill_tokens: if queued % 5 == 0 { queued } else { queued % 100_000 },
         recent_prefill_tokens: recent,
         resident_tokens: resident,
@@ -280,7 +310,7 @@ proptest! {
             .request(|r| r.prefix_demand = demand);
         fleet.loads = loads;
         for t in terms(&fleet, Cost::new().peers()) {
-            let parts = [t.queue, t.fetch, t.prefill, t.decode, t.others, t.evict, t.risk];
+            let parts = [t.queue, t.fetch, t.prefill, t.decode, t.others, t.evict, t.room];
             for secs in parts.into_iter().chain([t.adapter, t.replica, t.total()]) {
                 prop_assert!(secs.is_finite() && secs >= 0.0, "{:?}", t);
             }
@@ -299,6 +329,7 @@ proptest! {
         let fleet = Fleet::new(2, 10).matched(&[matched; 2]).load(|i, l| {
             *l = load.clone();
             l.running_requests += more * i as u32;
+            l.pending_requests += more * i as u32;
             l.queued_prefill_tokens = l.queued_prefill_tokens.saturating_add(u64::from(more) * i as u64);
         });
         let t = terms(&fleet, Cost::new());

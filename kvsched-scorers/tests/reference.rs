@@ -247,22 +247,22 @@ fn seconds(w: &World, r: &Row) -> f64 {
     let capacity = r.load.kv_capacity_tokens as f64;
     let in_use = r.load.kv_usage * capacity;
     let step = 0.022 + 0.4e-3 * (b + 1.0) + 39e-9 * (in_use + w.prompt_tokens);
-    let rho = (r.load.recent_prefill_tokens as f64 * c1 / 180.0).min(0.99);
     let added = u + fetched + o;
-    let known = r.load.resident_tokens as f64;
-    let resident = in_use.max(if known > 0.0 { known } else { capacity });
-    let gone = if capacity > 0.0 { (resident + added - capacity).max(0.0).min(added) } else { 0.0 };
-    let k = r.load.kv_usage + if capacity > 0.0 { added / capacity } else { 0.0 };
-    let k = k.min(0.99);
+    let fills = r.load.recent_prefill_tokens as f64 / 180.0 + b / step;
+    let chance = if capacity > 0.0 { 180.0 / (180.0 + capacity / fills) } else { 0.0 };
+    let wanted = added * (1.0 + f64::from(r.load.waiting_requests));
+    let short = (in_use + b * o / 2.0 + wanted - capacity).max(0.0);
+    let room = if capacity > 0.0 { short / capacity * o * step } else { 0.0 };
+    let p = f64::from(r.load.pending_requests);
     r.load.queued_prefill_tokens as f64 * c1
         + fetch
         + c0
         + own
         + 0.1 * o * step
-        + (b + rho / (1.0 - rho)) * own
+        + (p + 0.1 * b) * own
         + 0.1 * b * o * (0.4e-3 + 39e-9 * w.prompt_tokens)
-        + 0.5 * compute(gone, 0.0) * (1.0 + b)
-        + 0.15 * k / (1.0 - k)
+        + chance * compute(added, 0.0) * (1.0 + 0.1 * b)
+        + room
 }
 
 fn load() -> impl Strategy<Value = Load> {
@@ -274,6 +274,7 @@ fn load() -> impl Strategy<Value = Load> {
                 waiting_requests: waiting * quiet as u32,
                 running_requests: running,
                 in_flight_requests: in_flight,
+                pending_requests: in_flight / 3,
                 kv_usage: f64::from(kv) / 20.0,
                 kv_capacity_tokens: if sized { 300_000 } else { 0 },
                 resident_tokens: resident,

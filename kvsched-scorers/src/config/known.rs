@@ -178,11 +178,8 @@ fn cost(p: &mut Parameters<'_>) -> Result<Cost, ConfigError> {
     if let Some(tokens) = p.number("outputTokens")? {
         cost = cost.output_tokens(tokens)?;
     }
-    if let Some(chance) = p.number("reuse")? {
-        cost = cost.reuse(chance)?;
-    }
-    if let Some(secs) = p.number("barrierSeconds")? {
-        cost = cost.barrier(secs)?;
+    if let Some(secs) = p.number("reuseSeconds")? {
+        cost = cost.reuse_secs(secs)?;
     }
     if let Some(weight) = p.number("decodeWeight")? {
         cost = cost.decode_weight(weight)?;

@@ -4,10 +4,8 @@
 //! add instead of being weighed. The constants are the endpoint's [`Rates`]: derived from
 //! its hardware ([`Hardware`]) and fitted to what it did ([`Fit`]), so that a mixed fleet works.
 //!
-//! It is not the best policy for everything. Where caches are nearly full and prefixes are many,
-//! a greedy sum gives up affinity too soon: in the simulated 2025 benchmark of llm-d (8 pods, 150
-//! customers, five stages up to 60 requests a second, one seed) the mean time to the first token
-//! was 1.0 s at a hit rate of 0.91, that of the preset `llm-d-affinity` 0.27 s at 0.96.
+//! It is the default because it was the best, or within noise of the best, of all presets on every
+//! workload of the cluster simulator: `docs/sim/shootout.md` has the figures.
 
 mod fit;
 mod hardware;
@@ -22,35 +20,38 @@ pub use split::{Placement, Split};
 pub use work::Work;
 
 use crate::ParameterError;
-use crate::parameter::{quantity, share};
+use crate::parameter::quantity;
+use crate::scale::ratio;
 use kvsched_core::{Candidate, Context, Load, LoraLoad, Needs, Rates, Scorer};
 use work::{Donor, bystanders, kv_in_use, work};
 
 /// `cost-scorer`: the seconds of delay that serving the request on an endpoint causes, scored
 /// `1 / (1 + seconds)`.
 ///
-/// With `u` tokens computed after `h` reused ones, `Q` queued prefill tokens, `B` running
-/// requests, `o` expected output tokens, and `k` the share of KV in use, the [`Terms`] are:
+/// With `u` tokens computed after `h` reused ones, `Q` queued prefill tokens of `P` requests, `B`
+/// decoding requests, `o` expected output tokens, and `w` the [decode weight](Cost::decode_weight),
+/// the [`Terms`] are:
 ///
 /// | term | seconds |
 /// |---|---|
 /// | queue | `c1 · Q` |
 /// | fetch | the slowest of `t0 + tokens · per token` over tiers and a peer |
-/// | prefill | `c0 + c1 · u + c2 · u · (h + u/2)` |
+/// | prefill | `c0 + compute`, `compute = c1 · u + c2 · u · (h + u/2)` |
 /// | decode | `w · o · step(B + 1)` |
-/// | others | `κ · B · compute + w · B · o · ∂step + ρ/(1−ρ) · compute` |
-/// | evict | `P(reuse) · compute of the tokens displaced · (1 + κ · B)` |
-/// | risk | `λ · k′/(1−k′)`, `k′` with the request's KV in place |
+/// | others | `(P + w · κ · B) · compute + w · B · o · ∂step` |
+/// | evict | `τ/(τ + T) · compute of all KV added · (1 + w · κ · B)` |
+/// | room | `short / capacity · o · step`, `short` what memory lacks for it and those waiting |
 /// | adapter | 0 active, ½ load while loading, 1 load with room, else one load and one answer |
 /// | replica | the value of one more holder of a hot prefix, taken off |
 ///
-/// `w` is the [decode weight](Cost::decode_weight). `B` counts the requests of ranks in [lock-step](lock_step), too. `κ` is [`Rates::interference`], `ρ` the share of the last three minutes that prefill took.
+/// `B` counts the requests of ranks in [lock-step](lock_step), too. `κ` is
+/// [`Rates::interference`]. `T` is how long KV stays in the cache: its size over the rate at which
+/// prefill and decoding fill it; `τ` is [`Cost::reuse_secs`].
 #[derive(Clone, Debug)]
 pub struct Cost {
     default_rates: Rates,
     output_tokens: f64,
-    reuse: f64,
-    barrier: f64,
+    reuse_secs: f64,
     decode_weight: f64,
     layer_wise: bool,
     peers: bool,
@@ -72,8 +73,8 @@ pub struct Terms {
     pub others: f64,
     /// What computing evicted KV again will take.
     pub evict: f64,
-    /// The barrier as KV memory fills.
-    pub risk: f64,
+    /// Waiting until answers have ended that take up the KV memory it needs.
+    pub room: f64,
     /// Loading the adapter.
     pub adapter: f64,
     /// The value of one more replica of the prefix, to be taken off.
@@ -84,7 +85,7 @@ impl Terms {
     /// All together; at least 0.
     #[must_use]
     pub fn total(&self) -> f64 {
-        let sum = self.before_decode() + self.decode + self.others + self.evict + self.risk;
+        let sum = self.before_decode() + self.decode + self.others + self.evict + self.room;
         (sum - self.replica).max(0.0)
     }
 
@@ -93,28 +94,19 @@ impl Terms {
     }
 }
 
-/// A share beyond which `x / (1 − x)` is not followed: 99 times the unit is prohibitive enough.
-const NEARLY_ALL: f64 = 0.99;
-
-fn odds(share: f64) -> f64 {
-    let share = share.clamp(0.0, NEARLY_ALL);
-    share / (1.0 - share)
-}
-
 impl Cost {
     /// The name in configurations.
     pub const NAME: &'static str = "cost-scorer";
 
     /// With the [`Rates`]' defaults for endpoints without any, 256 output tokens where the request
-    /// does not say, a chance of one half that evicted KV is asked for again, a barrier of 0.15 s at
-    /// half-full memory, and a decode weight of 0.1.
+    /// does not say, a chance of one half that KV evicted after three minutes is asked for again, and
+    /// a decode weight of 0.1.
     #[must_use]
     pub fn new() -> Self {
         Self {
             default_rates: Rates::default(),
             output_tokens: 256.0,
-            reuse: 0.5,
-            barrier: 0.15,
+            reuse_secs: 180.0,
             decode_weight: 0.1,
             layer_wise: false,
             peers: false,
@@ -138,32 +130,23 @@ impl Cost {
         Ok(self)
     }
 
-    /// Sets the chance that evicted KV is asked for again.
-    ///
-    /// # Errors
-    ///
-    /// A chance outside \[0, 1\].
-    pub fn reuse(mut self, chance: f64) -> Result<Self, ParameterError> {
-        self.reuse = share(Self::NAME, "reuse", chance)?;
-        Ok(self)
-    }
-
-    /// Sets the seconds that half-full memory is worth avoiding.
+    /// Sets after how many seconds in the cache evicted KV is asked for again with a chance of one
+    /// half: after `T` seconds it is `secs / (secs + T)`. 0 makes eviction free.
     ///
     /// # Errors
     ///
     /// A time that is negative or not finite.
-    pub fn barrier(mut self, secs: f64) -> Result<Self, ParameterError> {
-        self.barrier = quantity(Self::NAME, "barrier", secs)?;
+    pub fn reuse_secs(mut self, secs: f64) -> Result<Self, ParameterError> {
+        self.reuse_secs = quantity(Self::NAME, "reuseSeconds", secs)?;
         Ok(self)
     }
 
     /// Sets what a second of decoding, one's own or another's, counts against one before the first
     /// token.
     ///
-    /// Long answers make decoding the largest term by far. At a weight of 1 the batches are kept
-    /// even at the price of the caches: in the simulated 2025 benchmark the hit rate was 0.71 and
-    /// the mean time to the first token 15 s, against 0.91 and 1.0 s at the default of 0.1.
+    /// Long answers make decoding the largest term by far. At a weight of 1 batches are kept even at
+    /// the price of the caches, and requests queue behind a long prefill where nobody decodes
+    /// although another endpoint is free.
     ///
     /// # Errors
     ///
@@ -229,8 +212,7 @@ impl Cost {
         let work = work(cx, candidate, rates, donor);
         let output = self.expected_output(cx);
         let batch = bystanders(load);
-        let busy = load.recent_prefill_tokens as f64 * rates.prefill_per_token / 180.0;
-        let stall = rates.interference * batch;
+        let stalled = self.stalled(load, rates);
         let added = work.computed_tokens + work.fetched_tokens + output;
         let fetch = if self.layer_wise {
             (work.fetch_secs - work.compute_secs).max(0.0)
@@ -244,11 +226,32 @@ impl Cost {
             fetch,
             prefill: work.prefill_secs,
             decode: counted * work.step_secs,
-            others: (stall + odds(busy)) * work.compute_secs + batch * counted * work.slower_secs,
-            evict: self.reuse * rates.compute_secs(displaced(load, added), 0.0) * (1.0 + stall),
-            risk: self.barrier * odds(share_with(load, added)),
+            others: (pending(load) + stalled) * work.compute_secs
+                + batch * counted * work.slower_secs,
+            evict: self.evict_secs(load, rates, added, work.step_secs),
+            room: room_secs(load, added, output, work.step_secs),
             adapter: adapter_secs(cx, &load.lora, rates, decode),
-            replica: prefix.replica_secs(cx, candidate, rates),
+            replica: prefix.replica_secs(cx, candidate, rates, output) * (1.0 + stalled),
+        }
+    }
+
+    /// What a second of computing costs those who decode.
+    fn stalled(&self, load: &Load, rates: &Rates) -> f64 {
+        self.decode_weight * rates.interference * bystanders(load)
+    }
+
+    /// What computing again will take of what must go for `added` tokens: now, or once the cache
+    /// is full.
+    fn evict_secs(&self, load: &Load, rates: &Rates, added: f64, step_secs: f64) -> f64 {
+        let prefill = load.recent_prefill_tokens as f64 / RECENT_SECS;
+        let filled = prefill + f64::from(load.running_requests) / step_secs.max(LEAST_STEP_SECS);
+        let capacity = load.kv_capacity_tokens as f64;
+        // τ/(τ + capacity/filled), written so that an idle endpoint divides by nothing.
+        let chance = ratio(self.reuse_secs * filled, self.reuse_secs * filled + capacity);
+        if capacity > 0.0 {
+            chance * rates.compute_secs(added, 0.0) * (1.0 + self.stalled(load, rates))
+        } else {
+            0.0
         }
     }
 }
@@ -259,19 +262,25 @@ impl Default for Cost {
     }
 }
 
-/// KV tokens that must go for `added` new ones.
-fn displaced(load: &Load, added: f64) -> f64 {
-    let capacity = load.kv_capacity_tokens as f64;
-    // A cache fills within minutes and is full from then on.
-    let known = if load.resident_tokens > 0 { load.resident_tokens as f64 } else { capacity };
-    let resident = known.max(kv_in_use(load));
-    if capacity > 0.0 { (resident + added - capacity).clamp(0.0, added) } else { 0.0 }
+/// The window of [`Load::recent_prefill_tokens`].
+const RECENT_SECS: f64 = 180.0;
+/// No engine is faster.
+const LEAST_STEP_SECS: f64 = 1e-4;
+
+/// Requests before their first token: they are in the same steps, or behind.
+fn pending(load: &Load) -> f64 {
+    f64::from(load.pending_requests)
 }
 
-/// The share of KV in use with `added` tokens more.
-fn share_with(load: &Load, added: f64) -> f64 {
+/// Until there is room for `added` tokens beside what is in use, what that grows to, and as much
+/// for each that waits already. Memory turns over once an answer.
+fn room_secs(load: &Load, added: f64, output: f64, step_secs: f64) -> f64 {
     let capacity = load.kv_capacity_tokens as f64;
-    load.kv_share() + if capacity > 0.0 { added / capacity } else { 0.0 }
+    // Answers under way are half written on average.
+    let growth = 0.5 * output * f64::from(load.running_requests);
+    let wanted = added * (1.0 + f64::from(load.waiting_requests));
+    let short = (kv_in_use(load) + growth + wanted - capacity).max(0.0);
+    ratio(short, capacity) * output * step_secs
 }
 
 fn adapter_secs(cx: &Context<'_>, lora: &LoraLoad, rates: &Rates, answer: f64) -> f64 {
@@ -312,21 +321,31 @@ impl Prefix {
 
     /// What one more holder is worth to the requests to come.
     ///
-    /// Where its holders are asked for more prefill than they have time for, the requests beyond
+    /// Where its holders are asked for more than they have time for, the requests beyond
     /// are computed elsewhere sooner or later: paying for it now is worth the share that is
     /// beyond, of what computing the prefix takes. Nothing for a holder, and for a prefix that
     /// nobody holds.
-    fn replica_secs(&self, cx: &Context<'_>, candidate: &Candidate, rates: &Rates) -> f64 {
+    fn replica_secs(
+        &self,
+        cx: &Context<'_>,
+        candidate: &Candidate,
+        rates: &Rates,
+        output: f64,
+    ) -> f64 {
         let holds = 2 * u64::from(candidate.matched_blocks) >= u64::from(self.longest);
         if self.holders == 0 || holds {
             return 0.0;
         }
+        let block = f64::from(cx.request.block_size);
         let prompt = f64::from(cx.request.prompt_tokens);
-        let prefix = (f64::from(self.longest) * f64::from(cx.request.block_size)).min(prompt);
-        let hit_secs = rates.prefill_secs(prompt - prefix, prefix);
+        let prefix = (f64::from(self.longest) * block).min(prompt);
+        // What a hit keeps its engine busy with: the rest of the prompt, and its part of the steps.
+        let part_of_step = rates.step_secs(1.0, prompt) - rates.step_secs(0.0, 0.0);
+        let hit_secs = rates.compute_secs(prompt - prefix, prefix) + output * part_of_step;
         let asked = cx.request.prefix_demand * hit_secs / f64::from(self.holders);
         let beyond = ((asked - 1.0) / asked.max(1.0)).max(0.0);
-        beyond * rates.compute_secs(prefix, 0.0)
+        let matched = f64::from(candidate.matched_blocks) * block;
+        beyond * rates.compute_secs(prefix - matched, matched)
     }
 }
 
@@ -356,7 +375,7 @@ impl Scorer for Cost {
             ("decode", t.decode),
             ("others", t.others),
             ("evict", t.evict),
-            ("risk", t.risk),
+            ("room", t.room),
             ("adapter", t.adapter),
             ("replica", -t.replica),
         ] {

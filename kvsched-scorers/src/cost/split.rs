@@ -1,5 +1,5 @@
 use super::work::{Donor, bystanders, work};
-use super::{Cost, displaced, odds, share_with};
+use super::{Cost, pending, room_secs};
 use crate::filter::Label;
 use crate::profile::{enter, open};
 use crate::{DecideInput, Scratch};
@@ -190,14 +190,11 @@ impl Split {
         let rates = self.cost.rates(cx, candidate);
         let load = cx.load(candidate);
         let work = work(cx, candidate, rates, donor);
-        let busy = load.recent_prefill_tokens as f64 * rates.prefill_per_token / 180.0;
-        let stall = rates.interference * bystanders(load);
         let added = work.computed_tokens + work.fetched_tokens;
         work.ttft_secs()
             + self.cost.terms(cx, candidate).adapter
-            + (stall + odds(busy)) * work.compute_secs
-            + self.cost.reuse * rates.compute_secs(displaced(load, added), 0.0) * (1.0 + stall)
-            + self.cost.barrier * odds(share_with(load, added))
+            + (pending(load) + self.cost.stalled(load, rates)) * work.compute_secs
+            + self.cost.evict_secs(load, rates, added, work.step_secs)
     }
 
     /// Decoding and what that does to others; then the transfer before it.
@@ -210,11 +207,10 @@ impl Split {
         let missing = f64::from(cx.uncached_tokens(candidate));
         let work = work(cx, candidate, rates, Donor::default());
         let added = missing + output;
-        let stall = rates.interference * batch;
         let secs = counted * (work.step_secs + batch * work.slower_secs)
             + self.cost.terms(cx, candidate).adapter
-            + self.cost.reuse * rates.compute_secs(displaced(load, added), 0.0) * (1.0 + stall)
-            + self.cost.barrier * odds(share_with(load, added));
+            + self.cost.evict_secs(load, rates, added, work.step_secs)
+            + room_secs(load, added, output, work.step_secs);
         (secs, rates.peer.secs(missing))
     }
 }
