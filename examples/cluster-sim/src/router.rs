@@ -14,11 +14,15 @@ use kvsched_core::{Rates, Rng};
 use kvsched_index::events::vllm::Decoder;
 use kvsched_index::{Applier, Identity, Index, IndexBuildError, RoutingHistory};
 use kvsched_scorers::preset::UnknownPreset;
-use kvsched_scorers::{DecideInput, InFlight, Profile, Routed, Scratch, Ticket};
+use kvsched_scorers::{DecideInput, HotPrefixes, InFlight, Profile, Routed, Scratch, Ticket};
 use std::time::{Duration, Instant};
 
 /// How long a request that was just sent counts as cached where no event has said so.
 const SPECULATION: Duration = Duration::from_secs(2);
+/// How long a request counts in the demand for its prefix.
+const DEMAND: Duration = Duration::from_secs(10);
+/// Prefixes whose demand is watched.
+const WATCHED: usize = 4096;
 /// Longer than any simulation.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -74,6 +78,7 @@ pub struct Router {
     candidates: Vec<EndpointId>,
     /// On the approximate path all that is known; else what was just sent and not yet announced.
     history: RoutingHistory,
+    demand: HotPrefixes,
     matches: PrefixMatches,
     /// Of the prompt's rest, while matches are raised.
     spare: PrefixMatches,
@@ -118,6 +123,7 @@ impl Router {
             loads: Vec::new(),
             rates: engines.iter().map(rates).collect(),
             history,
+            demand: HotPrefixes::new(WATCHED, DEMAND),
             candidates,
             matches: PrefixMatches::new(),
             spare: PrefixMatches::new(),
@@ -154,12 +160,16 @@ impl Router {
         let start = Instant::now();
         self.look_up(prompt, now);
         self.bring_up_to_date(now);
+        let known = self.matches.longest().checked_sub(1);
+        let known = known.and_then(|last| self.blocks.get(last as usize));
+        let prefix_demand = known.map_or(0.0, |&prefix| self.demand.observe(prefix, now));
         let prompt_tokens = prompt.len() as u32;
         let input = DecideInput {
             request: Request {
                 prompt_tokens,
                 block_size: self.block_size,
                 expected_output_tokens: output_tokens,
+                prefix_demand,
                 ..Request::default()
             },
             loads: &self.loads,
