@@ -84,11 +84,15 @@ impl Engine {
                 0 => self.clear(&mut says),
                 1..20 => self.compute(p, &mut says),
                 20..24 => {
-                    // The same new prompt twice at a time, both computed.
+                    // A prompt that is held, computed anew: others go to make room for it.
                     let blocks = prompt(p);
-                    let hit = blocks.iter().take_while(|b| self.cache.contains_key(b)).count();
-                    self.store(&blocks, hit, &mut says);
-                    self.store(&blocks, hit, &mut says);
+                    let is_other = |b: &&u64| !blocks.contains(b);
+                    let others: Vec<u64> =
+                        self.cache.keys().rev().filter(is_other).take(4).copied().collect();
+                    if others.len() == 4 && blocks.iter().all(|b| self.cache.contains_key(b)) {
+                        others.into_iter().for_each(|b| self.remove(b, &mut says));
+                        self.store(&blocks, 0, &mut says);
+                    }
                 }
                 24..27 => {
                     // A full hit: its last block is computed again.
@@ -100,17 +104,21 @@ impl Engine {
                 _ => {
                     let last = self.cache.keys().next_back().copied();
                     if let Some(b) = last {
-                        says.push(Say::Remove(b));
-                        let copies = self.cache.get_mut(&b).unwrap();
-                        *copies -= 1;
-                        if *copies == 0 {
-                            self.cache.remove(&b);
-                        }
+                        self.remove(b, &mut says);
                     }
                 }
             }
         }
         self.publish(&says, now)
+    }
+
+    fn remove(&mut self, block: u64, says: &mut Vec<Say>) {
+        says.push(Say::Remove(block));
+        let copies = self.cache.get_mut(&block).unwrap();
+        *copies -= 1;
+        if *copies == 0 {
+            self.cache.remove(&block);
+        }
     }
 
     fn clear(&mut self, says: &mut Vec<Say>) {
@@ -571,8 +579,10 @@ fn copies_count_again_from_the_clear_on() {
     assert_eq!(side.trust(), Trust::Degraded);
     let mut engine = Engine::new(1, 10);
     engine.sequence = 3;
-    let run = || Say::Store(None, vec![1, 2]);
-    let (sequence, payload) = engine.publish(&[Say::Clear, run(), run()], Time(1));
+    let run = |blocks: [u64; 2]| Say::Store(None, blocks.to_vec());
+    let (first, second) = (run([1, 2]), run([1, 2]));
+    let says = [Say::Clear, first, run([8, 9]), Say::Remove(9), Say::Remove(8), second];
+    let (sequence, payload) = engine.publish(&says, Time(1));
     side.receive(sequence, &payload);
     let (sequence, payload) = engine.publish(&[Say::Remove(2)], Time(2));
     side.receive(sequence, &payload);
