@@ -1,4 +1,5 @@
-use crate::hasher::{BlockHasher, Span};
+use crate::hasher::BlockHasher;
+use crate::span::Span;
 use crate::{Digest, HashError};
 use kvsched_core::{BlockHash, Extras, TokenId};
 

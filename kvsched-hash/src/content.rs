@@ -18,7 +18,7 @@
 //!
 //! All arithmetic is on numbers, none on memory, so every platform computes the same.
 
-use crate::hasher::{Span, check_tokens};
+use crate::span::{Span, check_tokens};
 use crate::vllm::{CanonicalKeys, Keys, Window};
 use crate::{HashError, SchemeError, scratch, sha256};
 use kvsched_core::{BlockHash, Stored, TokenId};

@@ -1,5 +1,7 @@
-use crate::{BuildError, Digest, HashError, Scheme, scheme::Family, sglang};
-use kvsched_core::{BlockHash, Extras, Prompt, TokenId};
+use crate::scheme::Family;
+use crate::span::{self, Span};
+use crate::{BuildError, Digest, HashError, Scheme, sglang};
+use kvsched_core::{BlockHash, Prompt, TokenId};
 
 /// Turns prompts into the block hashes of one scheme and block size.
 ///
@@ -32,21 +34,6 @@ pub struct BlockHasherBuilder {
     scheme: Scheme,
     block_size: usize,
     lookahead: usize,
-}
-
-/// Consecutive blocks to be hashed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Span<'a> {
-    /// Tokens from the first block on: at least all blocks and the lookahead after them.
-    pub(crate) tokens: &'a [TokenId],
-    /// The position of the first of them in the prompt.
-    pub(crate) start: usize,
-    /// How many blocks.
-    pub(crate) blocks: usize,
-    pub(crate) block_size: usize,
-    pub(crate) lookahead: usize,
-    /// Of the whole prompt.
-    pub(crate) extras: Extras<'a>,
 }
 
 impl BlockHasherBuilder {
@@ -92,10 +79,10 @@ impl BlockHasherBuilder {
 
 impl BlockHasher {
     /// The largest block size: far beyond any engine's, small enough to stay allocatable.
-    pub const MAX_BLOCK_SIZE: usize = 1 << 20;
+    pub const MAX_BLOCK_SIZE: usize = span::MAX_BLOCK_SIZE;
 
     /// The largest token id: engines keep them in a signed 32-bit number.
-    pub const MAX_TOKEN: TokenId = i32::MAX as u32;
+    pub const MAX_TOKEN: TokenId = span::MAX_TOKEN;
 
     /// Settings of a hasher of `scheme`.
     pub const fn builder(scheme: Scheme) -> BlockHasherBuilder {
@@ -270,31 +257,4 @@ impl BlockHasher {
             }
         }
     }
-}
-
-impl Span<'_> {
-    /// The tokens of its `i`th block.
-    #[inline]
-    pub(crate) fn block(&self, i: usize) -> &[TokenId] {
-        &self.tokens[i * self.block_size..][..self.block_size]
-    }
-
-    /// At most `blocks` blocks, from the `from`th on.
-    pub(crate) fn part(&self, from: usize, blocks: usize) -> Self {
-        let blocks = blocks.min(self.blocks - from);
-        let at = if blocks == 0 { 0 } else { from * self.block_size };
-        let reach = if blocks == 0 { 0 } else { blocks * self.block_size + self.lookahead };
-        Self { tokens: &self.tokens[at..at + reach], start: self.start + at, blocks, ..*self }
-    }
-}
-
-/// Refuses what no engine accepts. `start` is the position of the first token.
-pub(crate) fn check_tokens(tokens: &[TokenId], start: usize) -> Result<(), HashError> {
-    let limit = BlockHasher::MAX_TOKEN;
-    // One pass without branches; the place is looked for only when there is one.
-    if tokens.iter().fold(0, |all, &t| all | t) <= limit {
-        return Ok(());
-    }
-    let i = tokens.iter().position(|&t| t > limit).unwrap_or_default();
-    Err(HashError::TokenRange { position: start + i, token: tokens[i], limit })
 }

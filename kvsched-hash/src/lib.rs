@@ -64,6 +64,7 @@ mod scheme;
 mod scratch;
 mod sglang;
 mod sha256;
+mod span;
 mod stored;
 #[cfg(feature = "tokenizers")]
 mod text;

@@ -1,7 +1,7 @@
 //! The block keys of llm-d's own index (kv-cache 0.9, router 2026), for embedders that share
 //! a store with it. Source: `pkg/kvcache/kvblock/token_processor.go`.
 
-use crate::hasher::{Span, check_tokens};
+use crate::span::{Span, check_tokens};
 use crate::vllm::cbor::Cbor;
 use crate::vllm::encode::{Encode, Message, SLACK};
 use crate::{HashError, SchemeError, scratch};

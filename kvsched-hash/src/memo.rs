@@ -1,5 +1,6 @@
 use crate::content::ContentScheme;
-use crate::hasher::{BlockHasher, Span};
+use crate::hasher::BlockHasher;
+use crate::span::Span;
 use crate::{BuildError, Digest, HashError};
 use kvsched_core::{BlockHash, Prompt, TokenId};
 use std::collections::HashMap;

@@ -1,5 +1,5 @@
-use crate::{Algorithm, BlockHasher, Digest, LlmdAlgorithm, SchemeError, VllmVersion};
-use crate::{content::ContentScheme, llmd::LlmdScheme, vllm::VllmScheme};
+use crate::{Algorithm, Digest, LlmdAlgorithm, SchemeError, VllmVersion};
+use crate::{content::ContentScheme, llmd::LlmdScheme, span, vllm::VllmScheme};
 use kvsched_core::BlockHash;
 use std::fmt;
 
@@ -128,7 +128,7 @@ impl Scheme {
 
     /// Whether an engine of this scheme announces these very hashes in its events. Where it
     /// does not (the content scheme, llm-d's keys), events must be hashed from their tokens:
-    /// [`BlockHasher::hash_stored_into`].
+    /// [`BlockHasher::hash_stored_into`](crate::BlockHasher::hash_stored_into).
     #[must_use]
     pub const fn is_announced(&self) -> bool {
         matches!(self.0, Family::Vllm(_) | Family::Sglang)
@@ -137,7 +137,7 @@ impl Scheme {
     /// The most tokens of lookahead.
     pub(crate) fn max_lookahead(&self) -> usize {
         match &self.0 {
-            Family::Vllm(vllm) if vllm.has_lookahead() => BlockHasher::MAX_BLOCK_SIZE,
+            Family::Vllm(vllm) if vllm.has_lookahead() => span::MAX_BLOCK_SIZE,
             // Bigrams.
             Family::Sglang => 1,
             Family::Vllm(_) | Family::Content(_) | Family::Llmd(_) => 0,

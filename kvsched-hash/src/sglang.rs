@@ -2,7 +2,7 @@
 //! each, little-endian. With EAGLE a page is of bigrams, each token with its successor.
 //! Source: `sglang/srt/mem_cache/{utils,events}.py` of 0.5.
 
-use crate::hasher::{Span, check_tokens};
+use crate::span::{Span, check_tokens};
 use crate::vllm::encode::Message;
 use crate::{Digest, HashError, scratch, sha256};
 

@@ -1,5 +1,6 @@
-use crate::hasher::{BlockHasher, Span, check_tokens};
+use crate::hasher::BlockHasher;
 use crate::scheme::Family;
+use crate::span::{Span, check_tokens};
 use crate::{Digest, HashError, sglang};
 use kvsched_core::{BlockHash, Extras, Stored};
 

@@ -19,7 +19,7 @@ pub(crate) use canonical::CanonicalKeys;
 pub(crate) use extra_keys::{Keys, Window};
 pub use version::VllmVersion;
 
-use crate::hasher::{Span, check_tokens};
+use crate::span::{Span, check_tokens};
 use crate::{Digest, HashError, SchemeError, scratch, sha256};
 use announced::AnnouncedBlocks;
 use cbor::Cbor;
