@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -154,7 +155,7 @@ func messageOf(frames [][]byte) (message, error) {
 }
 
 func (f *Feed) trouble(what, address string, err error) {
-	if f.Trouble != nil && err != nil {
+	if f.Trouble != nil && err != nil && !errors.Is(err, context.Canceled) {
 		f.Trouble(fmt.Errorf("%s of %s: %w", what, address, err))
 	}
 }

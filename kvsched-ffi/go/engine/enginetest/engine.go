@@ -247,11 +247,14 @@ func (e *Engine) step(body io.Reader) (*Step, request, error) {
 		return nil, asked, err
 	}
 	var label string
+	var labels []string
 	var tokens []uint32
 	switch {
 	case len(asked.Messages) > 0:
 		label = asked.Messages[len(asked.Messages)-1].Content
 	case json.Unmarshal(asked.Prompt, &label) == nil:
+	case json.Unmarshal(asked.Prompt, &labels) == nil && len(labels) == 1:
+		label = labels[0]
 	case json.Unmarshal(asked.Prompt, &tokens) == nil:
 		label = fmt.Sprint("tokens ", tokens)
 		for i := range e.Recording.Steps {
