@@ -10,6 +10,8 @@ var (
 	ErrScheme = errors.New("kvsched: hash scheme cannot be reproduced")
 	// ErrConfig says that a preset is unknown or a configuration wrong.
 	ErrConfig = errors.New("kvsched: wrong configuration")
+	// ErrSnapshot says that bytes are no snapshot, or not a whole one, or of another hasher.
+	ErrSnapshot = errors.New("kvsched: wrong snapshot")
 	// ErrInvalid says that an argument is out of its range, or a text not UTF-8.
 	ErrInvalid = errors.New("kvsched: invalid argument")
 	// ErrUnknownEndpoint says that an endpoint was never added, or has been removed.
@@ -49,6 +51,8 @@ func kindOf(status uint32) error {
 		return ErrScheme
 	case statusConfig:
 		return ErrConfig
+	case statusSnapshot:
+		return ErrSnapshot
 	case statusInvalid, statusUTF8:
 		return ErrInvalid
 	case statusUnknownEndpoint:

@@ -112,6 +112,14 @@ func (f *freelist) take() (*buffers, int) {
 	return &buffers{}, f.made
 }
 
+// release frees the scratches, which nobody uses any more.
+func (f *freelist) release() {
+	for _, b := range f.list {
+		freeScratch(b.scratch)
+	}
+	f.list = nil
+}
+
 func (f *freelist) put(b *buffers) {
 	f.mu.Lock()
 	f.list = append(f.list, b)

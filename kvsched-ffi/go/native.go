@@ -1,6 +1,6 @@
 package kvsched
 
-// All of cgo is in this file: one call of C a method.
+// Cgo is in this file and native_parts.go: one call of C a method.
 
 /*
 #cgo CFLAGS: -I${SRCDIR}/native
@@ -45,6 +45,7 @@ const (
 	statusUTF8            = C.KVSCHED_STATUS_INVALID_UTF8
 	statusScheme          = C.KVSCHED_STATUS_SCHEME
 	statusConfig          = C.KVSCHED_STATUS_CONFIG
+	statusSnapshot        = C.KVSCHED_STATUS_SNAPSHOT
 	statusUnknownEndpoint = C.KVSCHED_STATUS_UNKNOWN_ENDPOINT
 	statusNameTaken       = C.KVSCHED_STATUS_NAME_TAKEN
 	statusFull            = C.KVSCHED_STATUS_FULL
@@ -132,6 +133,14 @@ func (b *buffers) hash(handle hasherHandle, prompt *Prompt, out []uint64) (int, 
 func newScheduler(hasher hasherHandle, o *Options) (schedulerHandle, error) {
 	var handle schedulerHandle
 	var text C.kvsched_error
+	err := withSettings(o, func(settings *C.kvsched_settings) error {
+		return failure("new scheduler", C.kvsched_scheduler_new(hasher, settings, &handle, &text), &text)
+	})
+	return handle, err
+}
+
+// withSettings lends the options to C for one call.
+func withSettings(o *Options, call func(*C.kvsched_settings) error) error {
 	var pins runtime.Pinner
 	defer pins.Unpin()
 	var settings C.kvsched_settings
@@ -146,8 +155,7 @@ func newScheduler(hasher hasherHandle, o *Options) (schedulerHandle, error) {
 	}
 	settings.in_flight_lease_ns = C.uint64_t(max(o.InFlightLease, 0))
 	settings.byte_budget = C.uint64_t(o.ByteBudget)
-	status := C.kvsched_scheduler_new(hasher, &settings, &handle, &text)
-	return handle, failure("new scheduler", status, &text)
+	return call(&settings)
 }
 
 // pinned lends a text to C inside of a struct.
