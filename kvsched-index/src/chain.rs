@@ -45,12 +45,24 @@ pub(crate) struct Entry {
     pub(crate) blocks: u16,
     /// Position in the chain's details, 0 for none.
     pub(crate) detail: u32,
+    /// Whether some of it lies in slower tiers than the device.
+    pub(crate) is_split: bool,
 }
 
 impl Entry {
+    const SPLIT: u64 = 1 << 31;
+
+    /// A watermark that says it all.
+    #[inline]
+    pub(crate) fn plain(endpoint: EndpointId, blocks: usize) -> Self {
+        Self { endpoint, blocks: blocks as u16, detail: 0, is_split: false }
+    }
+
     #[inline]
     pub(crate) fn to_bits(self) -> u64 {
-        u64::from(self.endpoint.0) << 48 | u64::from(self.blocks) << 32 | u64::from(self.detail)
+        let split = if self.is_split { Self::SPLIT } else { 0 };
+        let detail = u64::from(self.detail) | split;
+        u64::from(self.endpoint.0) << 48 | u64::from(self.blocks) << 32 | detail
     }
 
     #[inline]
@@ -58,7 +70,8 @@ impl Entry {
         (bits != 0).then_some(Self {
             endpoint: EndpointId((bits >> 48) as u16),
             blocks: (bits >> 32) as u16,
-            detail: bits as u32,
+            detail: (bits % Self::SPLIT) as u32,
+            is_split: bits & Self::SPLIT != 0,
         })
     }
 }
@@ -252,7 +265,7 @@ mod tests {
             chain.hashes.replace(Some(hashes), &pin);
             chain.set_len(len, 1000 + len as u64 - 1);
             for (word, &blocks) in chain.inline.iter().zip(&forks) {
-                let entry = Entry { endpoint: EndpointId(1), blocks, detail: 0 };
+                let entry = Entry::plain(EndpointId(1), usize::from(blocks));
                 word.store(entry.to_bits(), Ordering::Relaxed);
             }
             let prompt: Vec<_> = (0..same).map(|i| BlockHash(1000 + (offset + i) as u64))

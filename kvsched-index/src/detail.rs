@@ -90,6 +90,21 @@ impl<'p> Detail<'p> {
         self.planes().find(|(p, _)| *p == plane).map(|(_, bits)| bits)
     }
 
+    /// The bitmap of `plane`, if there is no other and no other group need agree.
+    #[inline]
+    pub(crate) fn only(self, plane: Plane) -> Option<&'p [AtomicU64]> {
+        let alone = self.header.planes == 1 && self.header.groups == 1;
+        (alone && self.words[1].load(Ordering::Relaxed) == u64::from(plane.0))
+            .then(|| &self.words[2..])
+    }
+
+    /// Whether any block lies in a slower tier than the device.
+    pub(crate) fn is_split(self) -> bool {
+        self.planes()
+            .filter(|(plane, _)| plane.tier() > 0)
+            .any(|(_, bits)| bits.iter().any(|w| w.load(Ordering::Relaxed) != 0))
+    }
+
     /// Whether any block is held in `group`.
     pub(crate) fn holds_any(self, group: Group) -> bool {
         self.planes()
@@ -207,6 +222,13 @@ pub(crate) fn set(bits: &[AtomicU64], from: usize, to: usize) -> usize {
         }
     }
     added
+}
+
+/// Whether the bitmap has a block after `block`.
+pub(crate) fn any_after(bits: &[AtomicU64], block: usize) -> bool {
+    let (word, bit) = (block / BITS, block % BITS);
+    load(bits, word) >> bit > 1
+        || bits.iter().skip(word + 1).any(|w| w.load(Ordering::Relaxed) != 0)
 }
 
 /// Clears the bit of `block`; whether it was set.

@@ -27,7 +27,7 @@ impl<'a> Write<'a> {
         if plain && old.is_none_or(|e| e.detail == 0) && from <= held {
             let blocks = held.max(to);
             if blocks > held {
-                let new = Entry { endpoint, blocks: blocks as u16, detail: 0 };
+                let new = Entry::plain(endpoint, blocks);
                 holders::put(chain, old, new, self.pin);
             }
             if old.is_none() {
@@ -39,7 +39,7 @@ impl<'a> Write<'a> {
             self.joined(number, endpoint);
         }
         let at = self.plane_of(chain, holder, old, to);
-        let entry = Entry { endpoint, blocks: 0, detail: at };
+        let entry = Entry { detail: at, ..Entry::plain(endpoint, 0) };
         let detail = Detail::of(entry, chain.details.get(self.pin));
         let bits = detail.and_then(|d| d.plane(Plane::new(holder.tier, holder.group)));
         let added = bits.map_or(0, |bits| detail::set(bits, from, to));
@@ -95,7 +95,7 @@ impl<'a> Write<'a> {
         old: Option<Entry>,
         at: u32,
     ) {
-        let new = Entry { endpoint, blocks: 0, detail: at };
+        let new = Entry { detail: at, ..Entry::plain(endpoint, 0) };
         let Some(record) = Detail::of(new, chain.details.get(self.pin)) else { return };
         let owner = &self.own.owners[endpoint.index()];
         let extent = record.extent();
@@ -107,7 +107,12 @@ impl<'a> Write<'a> {
             kept = None;
         } else {
             kept = kept.filter(|_| !plain);
-            let new = Entry { blocks: blocks as u16, detail: kept.unwrap_or(0), ..new };
+            let new = match kept {
+                Some(detail) => {
+                    Entry { detail, is_split: record.is_split(), ..Entry::plain(endpoint, blocks) }
+                }
+                None => Entry::plain(endpoint, blocks),
+            };
             holders::put(chain, old, new, self.pin);
         }
         let details = self.details(chain);
@@ -165,6 +170,8 @@ impl<'a> Write<'a> {
                 }
                 return true;
             }
+        } else if let Some(removed) = self.pierce(chain, holder, old, offset) {
+            return removed;
         } else if !self.own.holds_at(chain, holder, offset, self.pin) {
             return false;
         }
@@ -174,5 +181,23 @@ impl<'a> Write<'a> {
         let removed = bits.is_some_and(|bits| detail::clear(bits, offset));
         self.settle(chain, endpoint, Some(old), at);
         removed
+    }
+
+    /// As `release`, where that makes one hole more in the only bitmap of a record: the usual case of
+    /// removals out of order. `None` if it is another case.
+    fn pierce(&self, chain: &Chain, holder: Holder, old: Entry, offset: usize) -> Option<bool> {
+        let record = Detail::of(old, chain.details.get(self.pin))?;
+        let bits = record.only(Plane::new(holder.tier, holder.group))?;
+        if !detail::has(bits, offset) {
+            return Some(false);
+        }
+        if !detail::any_after(bits, offset) {
+            return None;
+        }
+        if offset < usize::from(old.blocks) {
+            let new = Entry { blocks: offset as u16, ..old };
+            holders::put(chain, Some(old), new, self.pin);
+        }
+        Some(detail::clear(bits, offset))
     }
 }

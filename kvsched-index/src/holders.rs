@@ -64,7 +64,10 @@ impl<'p> Slot<'p> {
         if let Some((word, shift)) = more.lane(endpoint) {
             let blocks = (word.load(Ordering::Relaxed) >> shift) as u16;
             if blocks > 0 {
-                return Some((Slot::Lane(word, shift), Entry { endpoint, blocks, detail: 0 }));
+                return Some((
+                    Slot::Lane(word, shift),
+                    Entry::plain(endpoint, usize::from(blocks)),
+                ));
             }
         }
         more.list.iter().find_map(entry)
@@ -102,7 +105,7 @@ pub(crate) fn all(chain: &Chain, pin: &Pin, mut f: impl FnMut(Entry) -> bool) ->
         for lane in 0..LANES {
             let blocks = (word >> (16 * lane)) as u16;
             let endpoint = EndpointId((more.first + i * LANES + lane) as u16);
-            if blocks > 0 && !f(Entry { endpoint, blocks, detail: 0 }) {
+            if blocks > 0 && !f(Entry::plain(endpoint, usize::from(blocks))) {
                 return false;
             }
         }
@@ -216,7 +219,7 @@ fn rebuild(chain: &Chain, new: Entry, pin: &WritePin) {
             let endpoint = EndpointId((old.first + i * LANES + lane) as u16);
             // Its entry may be among the listed already, on its way from here to there.
             if new.endpoint != endpoint {
-                place(Entry { endpoint, blocks: (word >> (16 * lane)) as u16, detail: 0 });
+                place(Entry::plain(endpoint, usize::from((word >> (16 * lane)) as u16)));
             }
         }
     }

@@ -136,7 +136,7 @@ impl Residency {
         while let Some(step) = self.step(&prompt[at..longest.max(at)], pin) {
             let _ = holders::all(step.chain, pin, |entry| {
                 let end = (out.blocks(entry.endpoint) as usize).min(at + step.blocks);
-                if entry.detail != 0 && end > at {
+                if entry.is_split && end > at {
                     let by_tier = step.by_tier(entry, end - at, pin);
                     for (n, &blocks) in by_tier.iter().enumerate().skip(1) {
                         if let (Some(tier), 1..) = (Tier::new(n as u8), blocks) {
@@ -194,7 +194,7 @@ impl Step<'_> {
         };
         *mine = at + held as u32;
         reached.alive += usize::from(held == self.blocks);
-        reached.split |= entry.detail != 0;
+        reached.split |= entry.is_split;
     }
 
     /// Blocks held from an offset other than 0 on: the prompt begins in the middle of what was

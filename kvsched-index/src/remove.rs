@@ -111,6 +111,10 @@ impl<'a> Write<'a> {
                 let place = Place { chain: number, offset: i as u16 };
                 self.map.directory.remove(hash(i), place, &mut self.own.counts, self.pin);
             }
+            // Engines go on backwards, often a block a message: the next one's line is on its way.
+            if let Some(next) = end.checked_sub(AHEAD) {
+                self.map.directory.prefetch(hash(next), self.pin);
+            }
             self.own.blocks -= len - end;
             if self.own.runs[number as usize].state.pending {
                 self.own.pending -= len - end;

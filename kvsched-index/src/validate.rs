@@ -72,6 +72,7 @@ fn entries_of(
             Some(record) => {
                 let extent = record.extent();
                 assert_eq!(record.leading(0, extent), usize::from(entry.blocks), "{entry:?}");
+                assert_eq!(record.is_split(), entry.is_split, "{entry:?}");
                 extent
             }
         };
