@@ -1,3 +1,4 @@
+use crate::demand::Demand;
 use crate::members::Members;
 use crate::router::Picture;
 use crate::{RestoreError, Restoring, Router};
@@ -211,6 +212,7 @@ impl RouterBuilder {
             members: Members::default(),
             profile,
             in_flight: self.in_flight,
+            demand: Demand::default(),
             fallback: self.fallback,
             seeds: self.seeds,
             fingerprint,

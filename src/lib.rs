@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+mod demand;
 mod doctor;
 mod error;
 mod ingest;

@@ -15,6 +15,7 @@ macro_rules! decide_input {
             request: Request {
                 prompt_tokens: $scratch.prompt_tokens,
                 block_size: $scratch.block_size,
+                prefix_demand: $scratch.prefix_demand,
                 ..$input.request
             },
             loads: if $scratch.updated { &$scratch.loads } else { $input.loads },
@@ -75,6 +76,10 @@ impl Router {
         scratch.prompt_tokens = u32::try_from(input.prompt.tokens.len()).unwrap_or(u32::MAX);
         scratch.expected_output_tokens = input.request.expected_output_tokens;
         scratch.block_size = self.block_size();
+        scratch.prefix_demand = match (input.request.prefix_demand, scratch.prefix()) {
+            (0.0, Some(prefix)) => self.demand.of(prefix),
+            (told, _) => told,
+        };
         scratch.updated = match &self.in_flight {
             Some(ledger) if input.loads.len() == input.candidates.len() => {
                 update(ledger, input, &mut scratch.loads);
@@ -112,6 +117,9 @@ impl Router {
         }
         if let Some(history) = self.learned() {
             history.record(endpoint, &scratch.hashes, now);
+        }
+        if let Some(prefix) = scratch.prefix() {
+            self.demand.observe(prefix, now);
         }
         let ledger = self.in_flight.as_ref();
         Ok(ledger.map(|ledger| ledger.route(endpoint, scratch.routed(endpoint), now)))

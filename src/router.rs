@@ -1,3 +1,4 @@
+use crate::demand::Demand;
 use crate::line::Line;
 use crate::members::Members;
 use crate::{Doctor, RouteScratch, RouterBuilder};
@@ -40,6 +41,7 @@ pub struct Router {
     pub(crate) members: Members,
     pub(crate) profile: Profile,
     pub(crate) in_flight: Option<InFlight>,
+    pub(crate) demand: Demand,
     /// Names the blocks of endpoints whose hashes are not ours; there are doctors if there is one.
     pub(crate) fallback: Option<BlockHasher>,
     /// Seeds that doctors try.

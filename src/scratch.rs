@@ -31,6 +31,7 @@ pub struct RouteScratch {
     pub(crate) prompt_tokens: u32,
     pub(crate) expected_output_tokens: u32,
     pub(crate) block_size: u32,
+    pub(crate) prefix_demand: f64,
     /// With the fingerprint of the router it was made for.
     pub(crate) memo: Option<(PrefixMemo, BlockHash)>,
 }
@@ -55,6 +56,7 @@ impl RouteScratch {
             prompt_tokens: 0,
             expected_output_tokens: 0,
             block_size: 0,
+            prefix_demand: 0.0,
         }
     }
 
@@ -71,10 +73,22 @@ impl RouteScratch {
         &self.hashes
     }
 
+    /// Requests a second for the prefix of the last prompt that was routed, as far as the caller
+    /// or what was recorded tells.
+    #[must_use]
+    pub const fn prefix_demand(&self) -> f64 {
+        self.prefix_demand
+    }
+
     /// What every endpoint held of the last prompt.
     #[must_use]
     pub fn matches(&self) -> &PrefixMatches {
         &self.matches
+    }
+
+    /// The last block of the last prompt that anybody holds: what names its prefix.
+    pub(crate) fn prefix(&self) -> Option<BlockHash> {
+        self.hashes.get((self.matches.longest() as usize).checked_sub(1)?).copied()
     }
 
     /// What the last prompt brings to `endpoint`.

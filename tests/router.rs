@@ -415,3 +415,25 @@ fn an_engine_with_another_seed_is_found_all_the_same_and_told_of() {
     let engines = Router::builder(hasher()).check(hasher(), &[]).build();
     assert!(matches!(engines, Err(BuildRouterError::Fallback { .. })));
 }
+
+#[test]
+fn a_prefix_that_everybody_asks_for_becomes_known_as_hot() {
+    let router = router();
+    let id = router.add_endpoint("a").unwrap();
+    let tokens = tokens(1000);
+    router.ingest(id, 0, &stored(&tokens), Time(0)).unwrap();
+    let mut scratch = RouteScratch::new(0);
+    let loads = [Load::default()];
+    let ids = [id];
+    let mut heard = Vec::new();
+    for i in 0..200 {
+        let now = Time::from_secs_f64(f64::from(i) * 0.05);
+        let input =
+            RouteInput { loads: &loads, now, ..RouteInput::new(Prompt::new(&tokens), &ids) };
+        router.route(&input, &mut scratch).unwrap();
+        heard.push(scratch.prefix_demand());
+        router.record(id, &scratch, now).unwrap();
+    }
+    assert_eq!(heard[0], 0.0);
+    assert!((15.0..25.0).contains(&heard[199]), "20 a second, not {}", heard[199]);
+}
