@@ -85,7 +85,7 @@ impl PrefixMemo {
         let run = tokens * size_of::<TokenId>()
             + RUN * (size_of::<BlockHash>() + size_of::<Digest>())
             + size_of::<Run>()
-            + 4 * size_of::<(u64, usize)>();
+            + 5 * size_of::<(u64, usize)>();
         let capacity = bytes / run;
         if capacity == 0 {
             return Err(BuildError::MemoBytes { got: bytes, min: run });
@@ -94,7 +94,8 @@ impl PrefixMemo {
         Ok(Self {
             hasher,
             finder,
-            directory: HashMap::with_capacity(capacity),
+            // Twice, because a map more than half full grows when it has seen many removals.
+            directory: HashMap::with_capacity(2 * capacity),
             runs: Vec::with_capacity(capacity),
             tokens: Vec::with_capacity(capacity * tokens),
             hashes: Vec::with_capacity(capacity * RUN),

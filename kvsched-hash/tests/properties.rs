@@ -211,6 +211,16 @@ fn bad_input_is_an_error_that_says_what_and_where() {
         assert_eq!(lazy.pull(2, &mut out), Ok(2), "{name}");
         assert!(lazy.pull(1, &mut out).is_err() && out.len() == 2, "{name}");
 
+        let mut memo = PrefixMemo::new(hasher.clone(), 1 << 20).unwrap();
+        let good = all(&hasher, &Prompt::new(&tokens[..32])).unwrap();
+        for known in [false, true] {
+            let refused = memo.hash_into(&Prompt::new(&tokens), &mut out);
+            let want = all(&hasher, &Prompt::new(&tokens)).unwrap_err();
+            assert_eq!((refused, out.len()), (Err(want), 0), "{name}, remembered: {known}");
+            memo.hash_into(&Prompt::new(&tokens[..32]), &mut out).unwrap();
+            assert_eq!(out, good, "{name}");
+        }
+
         assert_eq!(all(&hasher, &Prompt::new(&[])), Ok(vec![]), "{name}");
         for size in [0, BlockHasher::MAX_BLOCK_SIZE + 1, usize::MAX] {
             let refused = BlockHasher::builder(scheme.clone()).block_size(size).build();
