@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -69,7 +68,7 @@ func (f *fleet) now() int64 { return int64(time.Since(f.start)) }
 
 // join makes an endpoint known and follows its events. What joins again at another address is another
 // engine: nothing is cached there.
-func (f *fleet) join(name, pod, address string) error {
+func (f *fleet) join(name, address string, rank int) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if old := f.members[name]; old != nil {
@@ -80,7 +79,6 @@ func (f *fleet) join(name, pod, address string) error {
 			return err
 		}
 	}
-	rank := rankOf(name, pod)
 	endpoint, err := f.scheduler.AddEndpoint(name)
 	if err != nil {
 		return err
@@ -106,16 +104,6 @@ func (f *fleet) join(name, pod, address string) error {
 
 func socket(address string, port int) string {
 	return "tcp://" + net.JoinHostPort(address, strconv.Itoa(port))
-}
-
-// rankOf is the data-parallel rank, which the framework writes into the endpoint's name.
-func rankOf(name, pod string) int {
-	_, name, _ = strings.Cut(name, "/")
-	rank, err := strconv.Atoi(strings.TrimPrefix(name, pod+"-rank-"))
-	if err != nil || rank < 0 {
-		return 0
-	}
-	return rank
 }
 
 // leave forgets an endpoint and all it holds.

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net"
 	"reflect"
+	"strconv"
+	"strings"
 	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -164,12 +166,21 @@ func (p *Plugin) ExtractEndpoint(_ context.Context, event datalayer.EndpointEven
 	meta := event.Endpoint.GetMetadata()
 	switch event.Type {
 	case datalayer.EventAddOrUpdate:
-		return p.fleet.join(nameOf(meta), meta.PodName, meta.Address)
+		return p.fleet.join(nameOf(meta), meta.Address, rankOf(meta.NamespacedName.Name, meta.PodName))
 	case datalayer.EventDelete:
 		return p.fleet.leave(nameOf(meta))
 	default:
 		return fmt.Errorf("unknown event type %d", event.Type)
 	}
+}
+
+// rankOf is the data-parallel rank, which the framework writes into the endpoint's name.
+func rankOf(name, pod string) int {
+	rank, err := strconv.Atoi(strings.TrimPrefix(name, pod+"-rank-"))
+	if err != nil || rank < 0 {
+		return 0
+	}
+	return rank
 }
 
 func nameOf(meta *datalayer.EndpointMetadata) string { return meta.NamespacedName.String() }

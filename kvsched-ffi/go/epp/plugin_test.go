@@ -373,7 +373,7 @@ func TestParametersAreChecked(t *testing.T) {
 }
 
 func TestRanksCountOn(t *testing.T) {
-	for name, want := range map[string]int{"ns/pod-rank-3": 3, "ns/pod": 0, "ns/pod-rank-": 0, "ns/pod-rank--1": 0} {
+	for name, want := range map[string]int{"pod-rank-3": 3, "pod": 0, "pod-rank-": 0, "pod-rank--1": 0} {
 		if got := rankOf(name, "pod"); got != want {
 			t.Errorf("%s: %d", name, got)
 		}
