@@ -40,6 +40,7 @@
 //! | prompts with shared beginnings, a SHA scheme | [`PrefixMemo`] | one comparison where shared |
 //! | a matcher that stops at a miss | [`BlockHasher::lazy`] | one hash, as far as pulled |
 //! | an engine's event | [`BlockHasher::hash_stored_into`] | one hash |
+//! | text and no tokenizer | [`stand_in_tokens`], and a content scheme | one hash |
 //! | a hybrid model's groups | [`group_view`] | nothing |
 //!
 //! # When not to use this crate
@@ -65,6 +66,7 @@ mod scratch;
 mod sglang;
 mod sha256;
 mod span;
+mod stand_in;
 mod stored;
 #[cfg(feature = "tokenizers")]
 mod text;
@@ -80,6 +82,7 @@ pub use lazy::LazyHashes;
 pub use llmd::LlmdAlgorithm;
 pub use memo::{MemoStats, PrefixMemo};
 pub use scheme::Scheme;
+pub use stand_in::stand_in_tokens;
 #[cfg(feature = "tokenizers")]
 pub use text::{ChatFormat, ChatMessage, TextError, TextStats, TextTokenizer};
 pub use vllm::{Algorithm, VllmVersion};

@@ -14,7 +14,7 @@ mod ledger;
 /// Needs no events. Each endpoint has a list of the blocks of the prompts that were routed to it,
 /// the least recently used first to go, as long as the engine's cache is large; a block also
 /// goes when its lease ends. Blocks are the engine's own, or any chained hash of anything, such
-/// as pieces of text where no tokenizer is at hand.
+/// as pieces of text where no tokenizer is at hand (`kvsched_hash::stand_in_tokens`).
 ///
 /// The same object with a short lease gives **speculative residency** beside an index fed by
 /// events: [`RoutingHistory::record`] each decision, [`RoutingHistory::raise_matches`] after each
