@@ -135,7 +135,7 @@ fn main() -> Result<(), Error> {
     let mut asked = [0; 3];
     let mut three = None;
 
-    println!("{:>6}  {:>14}  {:>14}  {}", "heard", "one knows of", "two knows of", "agree on");
+    println!(" heard    one knows of    two knows of  agree on");
     for (i, (first, second)) in in_turn.iter().zip(&one_by_one).enumerate() {
         published.deliver(&one, *first, &mut asked[0])?;
         // Every fifth message to the second is lost, but for an engine's last.
@@ -180,7 +180,7 @@ fn main() -> Result<(), Error> {
         published.deliver(&three, Message { endpoint, sequence, payload }, &mut asked[2])?;
     }
     let truth = knows(&one, &prompts)?;
-    println!("\n{:<28} {:>9}  {:>7}  trust of the engines", "in the end", "agrees on", "replays");
+    println!("\nin the end                   agrees on  replays  trust of the engines");
     let replicas = [
         ("one (heard all)", &one),
         ("two (lost every fifth)", &two),

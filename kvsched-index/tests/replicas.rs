@@ -106,9 +106,11 @@ impl Replica {
         // The engine answers a replay request with all it has published by now.
         let mut from = heard.replay_from;
         while let Some(first) = from {
-            for n in first as usize..=sequence {
-                let payload = &published[endpoint][n];
-                let message = ReplayMessage::Batch { sequence: n as u64, payload };
+            for (sequence, payload) in (0u64..).zip(&published[endpoint][..=sequence]) {
+                if sequence < first {
+                    continue;
+                }
+                let message = ReplayMessage::Batch { sequence, payload };
                 stream.replayed(index, &mut Identity::Engine, message, Time(0));
             }
             from = stream

@@ -226,7 +226,13 @@ fn a_shared_index_is_written_and_read_alike() {
     let device = Holder::device(EndpointId(1));
     shared.store(device, None, &hashes(&prompt(5)), Repeat::Known).unwrap();
     let mut bytes = Vec::new();
-    shared.write_snapshot(b"", |piece| bytes.extend(piece));
+    let mut beside = PrefixMatches::new();
+    shared.write_snapshot(b"", |piece| {
+        bytes.extend(piece);
+        // Queries go on in the middle of it.
+        shared.find_matches(&hashes(&prompt(5)), &mut beside);
+        assert_eq!(beside.as_slice(), [0, 6]);
+    });
     let again = Index::builder().block_size(16).build_shared().unwrap();
     let mut reader = SnapshotReader::new(&again);
     reader.push(&bytes).unwrap();

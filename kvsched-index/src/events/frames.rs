@@ -93,3 +93,23 @@ pub fn replay_message<'a>(frames: &[&'a [u8]]) -> Result<ReplayMessage<'a>, Fram
 pub fn replay_request(sequence: u64) -> [Vec<u8>; 2] {
     [Vec::new(), sequence.to_be_bytes().to_vec()]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_are_of_llm_ds_form_or_of_none() {
+        let parts = |topic| Topic::parse(topic).map(|t| (t.endpoint, t.model));
+        assert_eq!(parts("kv@pod-1@org/model@rev"), Some(("pod-1", "org/model@rev")));
+        assert_eq!(parts("kv@[::1]:8000@m"), Some(("[::1]:8000", "m")));
+        for topic in ["", "kv@", "kv@pod", "kv@pod@", "kv@@model", "KV@pod@model", "kv-pod@model"] {
+            assert_eq!(parts(topic), None, "{topic}");
+        }
+    }
+
+    #[test]
+    fn a_request_reads_as_its_sequence() {
+        assert_eq!(replay_request(258), [vec![], vec![0, 0, 0, 0, 0, 0, 1, 2]]);
+    }
+}
