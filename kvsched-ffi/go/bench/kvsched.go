@@ -12,8 +12,8 @@ type ours struct {
 	requests  [prompts]kvsched.Request
 }
 
-func newOurs(f *fleet, hasher *kvsched.Hasher) (*ours, error) {
-	scheduler, err := kvsched.NewScheduler(hasher, kvsched.Options{})
+func newOurs(f *fleet, hasher *kvsched.Hasher, memo int) (*ours, error) {
+	scheduler, err := kvsched.NewScheduler(hasher, kvsched.Options{MemoBytes: memo})
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ func TestBothSidesKnowTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ours, err := newOurs(f, hasher)
+	ours, err := newOurs(f, hasher, -1)
 	if err != nil {
 		t.Fatal(err)
 	}

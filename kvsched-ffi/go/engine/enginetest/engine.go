@@ -13,6 +13,7 @@ import (
 	"io"
 	"log"
 	"math"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -44,9 +45,22 @@ type Engine struct {
 }
 
 // Start starts an engine; close it.
-func Start(recording *Recording) (*Engine, error) {
-	e := &Engine{Recording: recording, events: "tcp://127.0.0.1:0", replays: "tcp://127.0.0.1:0", lose: map[string]bool{}}
+func Start(recording *Recording) (*Engine, error) { return StartAt(recording, "127.0.0.1", 0, 0) }
+
+// StartAt starts an engine at a loopback address, with its event and replay sockets at certain ports; 0 for
+// any.
+func StartAt(recording *Recording, host string, events, replays int) (*Engine, error) {
+	e := &Engine{
+		Recording: recording, lose: map[string]bool{},
+		events:  fmt.Sprintf("tcp://%s:%d", host, events),
+		replays: fmt.Sprintf("tcp://%s:%d", host, replays),
+	}
 	if err := e.open(); err != nil {
+		return nil, err
+	}
+	listener, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		e.stop()
 		return nil, err
 	}
 	mux := http.NewServeMux()
@@ -55,7 +69,10 @@ func Start(recording *Recording) (*Engine, error) {
 	mux.HandleFunc("POST /tokenize", e.tokenize)
 	mux.HandleFunc("POST /v1/completions", e.serve)
 	mux.HandleFunc("POST /v1/chat/completions", e.serve)
-	e.http = httptest.NewServer(mux)
+	e.http = httptest.NewUnstartedServer(mux)
+	e.http.Listener.Close()
+	e.http.Listener = listener
+	e.http.Start()
 	return e, nil
 }
 
