@@ -155,28 +155,18 @@ fn a_peer_hands_over_what_is_dearer_to_compute() {
 }
 
 #[test]
-fn what_is_evicted_soon_is_dear() {
-    let fleet = Fleet::new(4, 10).load(|i, l| {
-        l.kv_capacity_tokens = [36_000, 36_000, 36_000, 0][i];
-        // 200 and 100 tokens a second: the cache is filled in 180 and 360 s.
-        l.recent_prefill_tokens = [36_000, 18_000, 0, 36_000][i];
-    });
-    let t = terms(&fleet, cost());
-    let evict: Vec<f64> = t.iter().map(|t| t.evict).collect();
-    // 170 tokens are added; of an idle endpoint, and one of unknown size, nothing is known to go.
-    assert_close(&evict, &[0.5 * 0.17, 0.17 / 3.0, 0.0, 0.0]);
-    let t = terms(&fleet, cost().reuse_secs(360.0).unwrap());
-    assert_close(&[t[0].evict, t[1].evict], &[0.17 * 2.0 / 3.0, 0.5 * 0.17]);
-    let t = terms(&fleet, cost().reuse_secs(0.0).unwrap());
-    assert_close(&[t[0].evict, t[1].evict], &[0.0, 0.0]);
-    // Decoding fills the cache as well: 4 tokens in a step of 25 ms are 160 a second. Whoever
-    // computes again will stall them.
-    let fleet = Fleet::new(1, 10).load(|_, l| {
-        l.kv_capacity_tokens = 28_800;
+fn what_is_evicted_is_computed_again_and_again() {
+    let fleet = Fleet::new(3, 10).matched(&[0, 10, 0]).load(|i, l| {
+        l.kv_capacity_tokens = [36_000, 36_000, 0][i];
         l.running_requests = 4;
     });
-    assert_close(&[terms(&fleet, cost())[0].evict], &[0.5 * 0.17 * (1.0 + 4.0)]);
-    assert!(cost().reuse_secs(-1.0).is_err());
+    let evict = |cost: Cost| terms(&fleet, cost).iter().map(|t| t.evict).collect::<Vec<_>>();
+    // 170 and 10 tokens are added. Three in four are missed, of those again three in four...
+    assert_close(&evict(cost()), &[3.0 * 0.17, 3.0 * 0.01, 0.0]);
+    assert_close(&evict(cost().reuse(0.5).unwrap()), &[0.17, 0.01, 0.0]);
+    assert_close(&evict(cost().reuse(0.0).unwrap()), &[0.0; 3]);
+    assert_close(&evict(cost().reuse(1.0).unwrap()), &[99.0 * 0.17, 99.0 * 0.01, 0.0]);
+    assert!(cost().reuse(1.1).is_err() && cost().reuse(-0.1).is_err());
 }
 
 #[test]
@@ -249,10 +239,15 @@ fn a_hot_prefix_pays_for_one_more_holder() {
     let busy = at(400.0);
     assert_close(&[busy[0].replica, busy[1].replica], &[0.0, 0.5 * 0.16]);
     assert_close(&[at(f64::NAN)[1].replica, at(-1.0)[1].replica], &[0.0, 0.0]);
-    // What is saved later would have stalled those who decode, too; a part is there already.
+    // What is saved later would have stalled those who decode and evicted as much; a part is there
+    // already.
     let fleet = Fleet::new(2, 10).matched(&[10, 4]).request(|r| r.prefix_demand = 200.0);
-    let t = terms(&fleet.load(|i, l| l.running_requests = 3 * i as u32), cost())[1];
-    assert_close(&[t.replica], &[0.5 * 0.096 * (1.0 + 3.0)]);
+    let fleet = fleet.load(|i, l| {
+        l.running_requests = 3 * i as u32;
+        l.kv_capacity_tokens = 36_000;
+    });
+    let t = terms(&fleet, cost())[1];
+    assert_close(&[t.replica], &[0.5 * 0.096 * (1.0 + 3.0 + 3.0)]);
     // With enough demand the newcomer costs no more than a holder.
     let huge = at(1e9);
     assert!((huge[1].total() - huge[0].total()).abs() < 1e-6);

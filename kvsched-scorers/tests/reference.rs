@@ -248,8 +248,6 @@ fn seconds(w: &World, r: &Row) -> f64 {
     let in_use = r.load.kv_usage * capacity;
     let step = 0.022 + 0.4e-3 * (b + 1.0) + 39e-9 * (in_use + w.prompt_tokens);
     let added = u + fetched + o;
-    let fills = r.load.recent_prefill_tokens as f64 / 180.0 + b / step;
-    let chance = if capacity > 0.0 { 180.0 / (180.0 + capacity / fills) } else { 0.0 };
     let wanted = added * (1.0 + f64::from(r.load.waiting_requests));
     let short = (in_use + b * o / 2.0 + wanted - capacity).max(0.0);
     let room = if capacity > 0.0 { short / capacity * o * step } else { 0.0 };
@@ -261,7 +259,7 @@ fn seconds(w: &World, r: &Row) -> f64 {
         + 0.1 * o * step
         + (p + 0.1 * b) * own
         + 0.1 * b * o * (0.4e-3 + 39e-9 * w.prompt_tokens)
-        + chance * compute(added, 0.0) * (1.0 + 0.1 * b)
+        + if capacity > 0.0 { 3.0 * compute(added, 0.0) } else { 0.0 }
         + room
 }
 

@@ -8,7 +8,7 @@ use crate::{Proximity, picker, scorer};
 use kvsched_core::{Filter, Picker, Scorer, Tier};
 
 /// llm-d's plugin types, as of August 2026, that belong to other parts of a router.
-pub(super) const ELSEWHERE: [&str; 53] = [
+pub(super) const ELSEWHERE: [&str; 54] = [
     "agent-identity",
     "always-disagg-multimodal-decider",
     "always-disagg-pd-decider",
@@ -34,6 +34,7 @@ pub(super) const ELSEWHERE: [&str; 53] = [
     "local-syncer",
     "metrics-data-source",
     "mm-embeddings-cache-producer",
+    "mock-metrics-source",
     "models-data-extractor",
     "models-data-source",
     "openai-parser",
@@ -178,8 +179,8 @@ fn cost(p: &mut Parameters<'_>) -> Result<Cost, ConfigError> {
     if let Some(tokens) = p.number("outputTokens")? {
         cost = cost.output_tokens(tokens)?;
     }
-    if let Some(secs) = p.number("reuseSeconds")? {
-        cost = cost.reuse_secs(secs)?;
+    if let Some(chance) = p.number("reuse")? {
+        cost = cost.reuse(chance)?;
     }
     if let Some(weight) = p.number("decodeWeight")? {
         cost = cost.decode_weight(weight)?;

@@ -194,7 +194,7 @@ impl Split {
         work.ttft_secs()
             + self.cost.terms(cx, candidate).adapter
             + (pending(load) + self.cost.stalled(load, rates)) * work.compute_secs
-            + self.cost.evict_secs(load, rates, added, work.step_secs)
+            + self.cost.evict_secs(load, rates, added)
     }
 
     /// Decoding and what that does to others; then the transfer before it.
@@ -209,7 +209,7 @@ impl Split {
         let added = missing + output;
         let secs = counted * (work.step_secs + batch * work.slower_secs)
             + self.cost.terms(cx, candidate).adapter
-            + self.cost.evict_secs(load, rates, added, work.step_secs)
+            + self.cost.evict_secs(load, rates, added)
             + room_secs(load, added, output, work.step_secs);
         (secs, rates.peer.secs(missing))
     }
