@@ -3,7 +3,7 @@
 //! `cargo run --example migrate` reads a configuration that this file holds,
 //! `cargo run --example migrate -- epp-config.yaml` one of yours.
 // Programs read files and arguments, and print; the library does not.
-#![allow(clippy::disallowed_methods, clippy::print_stdout)]
+#![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr)]
 
 use clap::Parser;
 use kvsched::{EndpointId, Labels, Load, PrefixMatches, Receipt, Request, Rng, Tier};
@@ -11,6 +11,7 @@ use kvsched_scorers::config::{Config, Registry};
 use kvsched_scorers::{DecideInput, Scratch};
 use std::error::Error;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// Loads an EndpointPickerConfig as it is and shows what it decides for a small fleet
 #[derive(Debug, Parser)]
@@ -53,10 +54,19 @@ schedulingProfiles:
       - pluginRef: max-score-picker
 ";
 
-const PODS: [&str; 4] = ["decode-0", "decode-1", "decode-2", "prefill-0"];
+const PODS: [&str; 5] = ["decode-0", "decode-1", "decode-2", "prefill-0", "encode-0"];
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("{e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let text = match &args.config {
         Some(path) => std::fs::read_to_string(path)?,
         None => GUIDE.to_owned(),
@@ -71,14 +81,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         Labels::from_iter([("llm-d.ai/role", pod.split_once('-').map_or("", |p| p.0))])
     };
     let labels: Vec<_> = PODS.iter().map(role).collect();
-    let loads = [(0, 0.62), (3, 0.80), (0, 0.35), (0, 0.10)]
+    let loads = [(0, 0.62), (3, 0.80), (0, 0.35), (0, 0.10), (0, 0.0)]
         .map(|(waiting_requests, kv_usage)| Load { waiting_requests, kv_usage, ..Load::default() });
 
     let (mut rng, mut scratch) = (Rng::new(args.seed), Scratch::new());
     for (what, held) in [
-        ("a prompt that decode-0 mostly holds", [400, 90, 0, 0]),
-        ("a prompt that busy decode-1 holds, half of it on its host", [0, 440, 90, 0]),
-        ("a prompt that nobody has seen", [0, 0, 0, 0]),
+        ("a prompt that decode-0 mostly holds", [400, 90, 0, 0, 0]),
+        ("a prompt that busy decode-1 holds, half of it on its host", [0, 440, 90, 0, 0]),
+        ("a prompt that nobody has seen", [0, 0, 0, 0, 0]),
     ] {
         let mut matches = PrefixMatches::new();
         matches.reset(PODS.len(), 450);
@@ -94,9 +104,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             ..DecideInput::new(&candidates)
         };
         for (name, profile) in &profiles {
-            profile.decide(input, &mut rng, &mut scratch)?;
-            let receipt = Receipt::of(profile, &scratch).ok_or("nothing was decided")?;
             println!("{what}, profile `{name}`:");
+            if let Err(nobody) = profile.decide(input, &mut rng, &mut scratch) {
+                println!("{nobody}\n");
+                continue;
+            }
+            let receipt = Receipt::of(profile, &scratch).ok_or("nothing was decided")?;
             println!("{}", receipt.explain(|e| PODS[e.index()].to_owned()));
         }
     }

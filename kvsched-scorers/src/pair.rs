@@ -1,5 +1,5 @@
 use crate::{DecideInput, Profile, Scratch};
-use kvsched_core::{Decision, Request, Rng, RouteError};
+use kvsched_core::{Decision, EndpointId, Request, Rng, RouteError};
 
 /// Prefill and decode by threshold: llm-d's `disagg-profile-handler` with the
 /// `prefix-based-pd-decider`.
@@ -8,18 +8,28 @@ use kvsched_core::{Decision, Request, Rng, RouteError};
 /// the prefill profile chooses somebody to compute them, knowing whom for
 /// ([`Request::near`]); else the decode endpoint does both. For one minimisation instead, see
 /// [`cost::Split`](crate::cost::Split).
+///
+/// Images, sounds and films may have a stage before both: [`Pair::encode`].
 #[derive(Debug)]
 pub struct Pair {
     prefill: Profile,
     decode: Profile,
     threshold: u32,
+    encode: Option<Profile>,
 }
 
 impl Pair {
     /// Splits off a prefill of at least `threshold` uncached tokens; with 0 none, as in llm-d.
     #[must_use]
     pub const fn new(prefill: Profile, decode: Profile, threshold: u32) -> Self {
-        Self { prefill, decode, threshold }
+        Self { prefill, decode, threshold, encode: None }
+    }
+
+    /// Has prompts with multimodal items encoded by whom `profile` chooses:
+    /// [`Pair::decide_encode`].
+    #[must_use]
+    pub fn encode(self, profile: Profile) -> Self {
+        Self { encode: Some(profile), ..self }
     }
 
     /// The decode decision, and the prefill decision where there is one of its own.
@@ -46,5 +56,25 @@ impl Pair {
         let input = DecideInput { request, ..input };
         let prefill = self.prefill.decide(input, rng, prefill_scratch)?;
         Ok((decode, Some(prefill)))
+    }
+
+    /// Who encodes the prompt's multimodal items for `near`, the endpoint that computes the
+    /// prompt; `None` where that one does it itself, because no profile was given. To be asked
+    /// once a prompt that has such items, or once an item: llm-d's
+    /// `always-disagg-multimodal-decider`.
+    ///
+    /// # Errors
+    ///
+    /// The encode profile's.
+    pub fn decide_encode(
+        &self,
+        input: DecideInput<'_>,
+        near: EndpointId,
+        rng: &mut Rng,
+        scratch: &mut Scratch,
+    ) -> Result<Option<Decision>, RouteError> {
+        let Some(encode) = &self.encode else { return Ok(None) };
+        let request = Request { near: Some(near), ..input.request };
+        encode.decide(DecideInput { request, ..input }, rng, scratch).map(Some)
     }
 }

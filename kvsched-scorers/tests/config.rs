@@ -196,8 +196,8 @@ fn faults_are_named_with_what_was_probably_meant() {
             "profile `p` refers to `queue`, which is not declared; did you mean `queue-scorer`?",
         ),
         (
-            "{plugins: [{type: token-producer}], schedulingProfiles: [{name: p, plugins: [{pluginRef: token-producer}]}]}",
-            "profile `p` refers to `token-producer`, which is no filter, scorer or picker",
+            "{plugins: [{type: token-producer}], schedulingProfiles: [{name: p, plugins: [{pluginRef: token-producer, weight: 1}]}]}",
+            "profile `p` gives `token-producer` a weight, but it is no scorer",
         ),
         (
             "{plugins: [{type: decode-filter}], schedulingProfiles: [{name: p, plugins: [{pluginRef: decode-filter, weight: 2}]}]}",
@@ -254,4 +254,18 @@ fn label_selectors_are_read_whole() {
     let receipt = fleet.receipt(profile, 0);
     let kept: Vec<_> = receipt.rows.iter().filter(|r| r.dropped_by.is_none()).collect();
     assert_eq!(kept.iter().map(|r| r.endpoint.0).collect::<Vec<_>>(), [1, 3]);
+}
+
+/// As llm-d's samples do.
+#[test]
+fn a_profile_may_name_plugins_of_other_parts() {
+    let config: Config = serde_yaml_ng::from_str(
+        "{plugins: [{type: openai-parser}, {type: queue-scorer}],
+          schedulingProfiles: [{name: p, plugins: [{pluginRef: openai-parser}, {pluginRef: queue-scorer, weight: 2}]}]}",
+    )
+    .unwrap();
+    let profiles = config.profiles(&Registry::new()).unwrap();
+    let scorers: Vec<_> = profiles[0].1.scorers().map(|(s, weight)| (s.name(), weight)).collect();
+    assert_eq!(scorers, [("queue-scorer", 2.0)]);
+    assert!(config.elsewhere().eq(["openai-parser"]));
 }

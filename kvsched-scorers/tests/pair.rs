@@ -76,3 +76,31 @@ fn a_stage_that_nobody_does_is_named() {
     assert_eq!(decide(&both("decode"), 1).unwrap_err(), all("prefill-filter"));
     assert!(decide(&both("decode"), 0).is_ok(), "without a split nobody needs to prefill alone");
 }
+
+#[test]
+fn items_are_encoded_near_the_prompt() {
+    let encode = || {
+        common::profile()
+            .filter(Box::new(Label::encode()))
+            .scorer(Box::new(scorer::TopologyAffinity), 1.0)
+            .build()
+            .expect("sound")
+    };
+    let fleet = Fleet::new(3, 10).labelled(&[
+        &[(ROLE, "encode"), (HOST, "a")],
+        &[(ROLE, "encode"), (HOST, "b")],
+        &[(ROLE, "decode"), (HOST, "b")],
+    ]);
+    let (mut rng, mut scratch) = (Rng::new(1), Scratch::new());
+    let near = EndpointId(2);
+    let itself = pair(1).decide_encode(fleet.input(), near, &mut rng, &mut scratch);
+    assert_eq!(itself, Ok(None));
+    let pair = pair(1).encode(encode());
+    for _ in 0..20 {
+        let made = pair.decide_encode(fleet.input(), near, &mut rng, &mut scratch).unwrap();
+        assert_eq!(made.unwrap().endpoint, EndpointId(1));
+    }
+    let nobody = Fleet::new(2, 10);
+    let refused = pair.decide_encode(nobody.input(), near, &mut rng, &mut scratch).unwrap_err();
+    assert_eq!(refused, RouteError::AllFiltered { filter: "encode-filter".into(), candidates: 2 });
+}

@@ -87,15 +87,7 @@ pub enum ConfigError {
         /// The declared name closest to it, empty if there is none.
         nearest: String,
     },
-    /// A profile refers to a plugin that chooses no endpoint.
-    #[error("profile `{profile}` refers to `{name}`, which is no filter, scorer or picker")]
-    NotScheduling {
-        /// The profile.
-        profile: String,
-        /// The reference.
-        name: String,
-    },
-    /// A filter or picker with a weight.
+    /// A filter, a picker or a plugin of another part of a router with a weight.
     #[error("profile `{profile}` gives `{name}` a weight, but it is no scorer")]
     WeightWithoutScorer {
         /// The profile.

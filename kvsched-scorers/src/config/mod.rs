@@ -176,8 +176,12 @@ impl Config {
                 return Err(ConfigError::UnknownReference { profile, name, nearest });
             };
             if known::ELSEWHERE.contains(&plugin.kind.as_str()) {
-                let (profile, name) = in_profile();
-                return Err(ConfigError::NotScheduling { profile, name });
+                // llm-d's own samples name parsers and reporters here.
+                if weight.is_some() {
+                    let (profile, name) = in_profile();
+                    return Err(ConfigError::WeightWithoutScorer { profile, name });
+                }
+                continue;
             }
             let made = registry.make(&plugin.kind, &plugin.parameters)?;
             if weight.is_some() && !matches!(made, Plugin::Scorer(_) | Plugin::Both(..)) {
