@@ -152,22 +152,32 @@ impl<'p> Detail<'p> {
         for word in offset / BITS..end.div_ceil(BITS) {
             let mut left = range_mask(word, offset, end);
             for (tier, count) in counts.iter_mut().enumerate() {
-                // Blocks whose every group has them in this tier or a faster one.
-                let mut all = left;
-                for (i, (plane, _)) in self.planes().enumerate() {
-                    let group = plane.group();
-                    if self.planes().take(i).any(|(p, _)| p.group() == group) {
-                        continue;
-                    }
-                    all &= self
-                        .planes()
-                        .filter(|(p, _)| p.group() == group && p.tier() <= tier)
-                        .fold(0, |any, (_, bits)| any | load(bits, word));
-                }
+                let all = left & self.in_tiers(word, tier);
                 *count += all.count_ones();
                 left &= !all;
             }
         }
+    }
+
+    /// 64 blocks' worth of "every group there is has the block in this tier or a faster one".
+    fn in_tiers(self, word: usize, tier: usize) -> u64 {
+        let mut all = u64::MAX;
+        for (i, (plane, _)) in self.planes().enumerate() {
+            let group = plane.group();
+            if self.planes().take(i).any(|(p, _)| p.group() == group) {
+                continue;
+            }
+            all &= self
+                .planes()
+                .filter(|(p, _)| p.group() == group && p.tier() <= tier)
+                .fold(0, |any, (_, bits)| any | load(bits, word));
+        }
+        all
+    }
+
+    /// 64 blocks' worth of "usable, in this tier or a faster one".
+    pub(crate) fn within(self, word: usize, tier: Tier) -> u64 {
+        self.usable(word) & self.in_tiers(word, tier.index())
     }
 
     /// One more than the last block held in any plane.
@@ -196,7 +206,7 @@ fn load(bits: &[AtomicU64], word: usize) -> u64 {
 }
 
 /// The bits of word `word` that are of blocks `from..to`.
-fn range_mask(word: usize, from: usize, to: usize) -> u64 {
+pub(crate) fn range_mask(word: usize, from: usize, to: usize) -> u64 {
     let first = word * BITS;
     let below = |end: usize| match end.saturating_sub(first) {
         n if n >= BITS => u64::MAX,

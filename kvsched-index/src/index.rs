@@ -5,7 +5,8 @@ use crate::shared::Exclusive;
 use crate::validate::validate;
 use crate::write::{Write, Writer};
 use crate::{
-    GroupError, GroupRule, Holder, IndexBuilder, IndexStats, Repeat, StoreError, StoreOutcome,
+    GroupError, GroupRule, Holder, IndexBuilder, IndexStats, PoolError, Repeat, StoreError,
+    StoreOutcome,
 };
 use arc_swap::ArcSwap;
 use kvsched_core::{BlockHash, EndpointId, EngineHash, Group, PrefixMatches};
@@ -30,6 +31,8 @@ pub(crate) fn parts(settings: &IndexBuilder) -> (Residency, Writer) {
         endpoints: AtomicUsize::new(0),
         hybrids: ArcSwap::default(),
         hybrid_count: AtomicUsize::new(0),
+        scopes: ArcSwap::default(),
+        scope_count: AtomicUsize::new(0),
     };
     let mut own =
         Writer::new(counts, settings.block_size, settings.pending_blocks, settings.byte_budget);
@@ -146,6 +149,44 @@ impl Index {
         block_size: u32,
     ) -> Result<(), GroupError> {
         self.write(|w| w.set_group(endpoint, group, rule, block_size))
+    }
+
+    /// What each of `pools` holds counts for `endpoint` too, in place of the pools it had.
+    ///
+    /// A pool is an endpoint like any other that is stored to and removed from: a store of several
+    /// hosts, or a host's memory that its ranks share. Take an id for it that nobody picks. A block
+    /// counts for `endpoint` where it or one of its pools holds it, in all groups of whoever that
+    /// is, and in the fastest tier of any. A query costs a further walk of the prompt for each endpoint
+    /// with pools. Pools are no part of a snapshot: declare them again after restoring one.
+    ///
+    /// ```
+    /// use kvsched_core::{BlockHash, EndpointId, PrefixMatches, Tier};
+    /// use kvsched_index::{Holder, Index, Repeat};
+    ///
+    /// let mut index = Index::builder().build()?;
+    /// let (worker, pool) = (EndpointId(0), EndpointId(1));
+    /// index.set_pools(worker, &[pool])?;
+    /// let prompt: Vec<_> = (0..10).map(BlockHash).collect();
+    /// index.store(Holder::device(worker), None, &prompt[..4], Repeat::Known)?;
+    /// let shared = Holder { tier: Tier::SHARED, ..Holder::device(pool) };
+    /// index.store(shared, None, &prompt, Repeat::Known)?;
+    ///
+    /// let mut matches = PrefixMatches::new();
+    /// index.find_matches(&prompt, &mut matches);
+    /// assert_eq!(matches.blocks(worker), 10);
+    /// assert_eq!(matches.blocks_on(worker, Tier::SHARED), 6);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If an id is out of range, or the endpoint is among its pools.
+    pub fn set_pools(
+        &mut self,
+        endpoint: EndpointId,
+        pools: &[EndpointId],
+    ) -> Result<(), PoolError> {
+        self.write(|w| w.set_pools(endpoint, pools))
     }
 
     /// Tokens that one hash of a query stands for.

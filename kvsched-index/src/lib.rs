@@ -41,6 +41,7 @@ mod matcher;
 #[doc(hidden)]
 pub mod naive;
 mod names;
+mod pool;
 mod registry;
 mod remove;
 mod shared;
@@ -58,6 +59,7 @@ pub use group::{GroupError, GroupRule};
 pub use history::RoutingHistory;
 pub use holder::{Holder, Repeat, StoreError, StoreOutcome};
 pub use index::Index;
+pub use pool::PoolError;
 pub use registry::{
     Endpoint, EndpointKey, EndpointSpec, LoraRegistry, Registry, RegistryError, Role,
 };

@@ -5,6 +5,7 @@ use crate::detail::Detail;
 use crate::directory::Directory;
 use crate::holders::{self, LANES, More};
 use crate::loose::Hybrid;
+use crate::pool::Scope;
 use crate::shared::{self, Pin};
 use arc_swap::ArcSwap;
 use kvsched_core::{BlockHash, EndpointId, PrefixMatches, Tier};
@@ -20,14 +21,17 @@ pub(crate) struct Residency {
     /// Endpoints with loose groups. Changed as a whole, and rarely.
     pub(crate) hybrids: ArcSwap<Vec<Hybrid>>,
     pub(crate) hybrid_count: AtomicUsize,
+    /// Endpoints with pools. Changed as a whole, and rarely.
+    pub(crate) scopes: ArcSwap<Vec<Scope>>,
+    pub(crate) scope_count: AtomicUsize,
 }
 
 /// A stretch of the prompt that lies in one chain.
 #[derive(Clone, Copy)]
-struct Step<'p> {
-    chain: &'p Chain,
-    offset: usize,
-    blocks: usize,
+pub(crate) struct Step<'p> {
+    pub(crate) chain: &'p Chain,
+    pub(crate) offset: usize,
+    pub(crate) blocks: usize,
 }
 
 /// What the holders of a step hold of it.
@@ -58,7 +62,7 @@ impl Residency {
 
     /// The chain that continues with `prompt`'s first hash, and for how long.
     #[inline]
-    fn step<'p>(&'p self, prompt: &[BlockHash], pin: &'p Pin) -> Option<Step<'p>> {
+    pub(crate) fn step<'p>(&'p self, prompt: &[BlockHash], pin: &'p Pin) -> Option<Step<'p>> {
         let first = *prompt.first()?;
         let mut found = None;
         self.directory.find(first, pin, |place| {
@@ -108,6 +112,15 @@ impl Residency {
                 break;
             }
         }
+        let pooled = self.scope_count.load(Ordering::Acquire) > 0;
+        if pooled {
+            for scope in self.scopes.load().iter() {
+                match blocks.get_mut(scope.endpoint.index()) {
+                    None | Some(&mut u32::MAX) => {}
+                    Some(b) => *b = self.pooled(scope, prompt, pin).blocks as u32,
+                }
+            }
+        }
         if self.hybrid_count.load(Ordering::Acquire) > 0 {
             for hybrid in self.hybrids.load().iter() {
                 match blocks.get_mut(hybrid.endpoint.index()) {
@@ -127,26 +140,39 @@ impl Residency {
         if split {
             self.split(prompt, out, pin);
         }
+        if pooled {
+            for scope in self.scopes.load().iter() {
+                let blocks = out.blocks(scope.endpoint) as usize;
+                let by_tier = self.pooled(scope, &prompt[..blocks], pin).by_tier;
+                push_slow(out, scope.endpoint, &by_tier);
+            }
+        }
     }
 
     /// Walks the same way again, and says what lies in slower tiers.
     fn split(&self, prompt: &[BlockHash], out: &mut PrefixMatches, pin: &Pin) {
         let longest = out.longest() as usize;
         let mut at = 0;
+        let scopes = self.scopes.load();
         while let Some(step) = self.step(&prompt[at..longest.max(at)], pin) {
             let _ = holders::all(step.chain, pin, |entry| {
                 let end = (out.blocks(entry.endpoint) as usize).min(at + step.blocks);
-                if entry.is_split && end > at {
-                    let by_tier = step.by_tier(entry, end - at, pin);
-                    for (n, &blocks) in by_tier.iter().enumerate().skip(1) {
-                        if let (Some(tier), 1..) = (Tier::new(n as u8), blocks) {
-                            out.push_slow(entry.endpoint, tier, blocks);
-                        }
-                    }
+                let is_scoped = || scopes.iter().any(|s| s.endpoint == entry.endpoint);
+                if entry.is_split && end > at && !is_scoped() {
+                    push_slow(out, entry.endpoint, &step.by_tier(entry, end - at, pin));
                 }
                 true
             });
             at += step.blocks;
+        }
+    }
+}
+
+/// Says how much of an endpoint's match lies in slower tiers than the device.
+fn push_slow(out: &mut PrefixMatches, endpoint: EndpointId, by_tier: &[u32; Tier::COUNT]) {
+    for (n, &blocks) in by_tier.iter().enumerate().skip(1) {
+        if let (Some(tier), 1..) = (Tier::new(n as u8), blocks) {
+            out.push_slow(endpoint, tier, blocks);
         }
     }
 }

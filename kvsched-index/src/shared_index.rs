@@ -4,7 +4,8 @@ use crate::shared::Concurrent;
 use crate::validate::validate;
 use crate::write::{Write, Writer};
 use crate::{
-    GroupError, GroupRule, Holder, IndexBuilder, IndexStats, Repeat, StoreError, StoreOutcome,
+    GroupError, GroupRule, Holder, IndexBuilder, IndexStats, PoolError, Repeat, StoreError,
+    StoreOutcome,
 };
 use kvsched_core::{BlockHash, EndpointId, EngineHash, Group, PrefixMatches};
 
@@ -131,6 +132,15 @@ impl SharedIndex {
         block_size: u32,
     ) -> Result<(), GroupError> {
         self.write(|w| w.set_group(endpoint, group, rule, block_size))
+    }
+
+    /// As [`Index::set_pools`](crate::Index::set_pools).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn set_pools(&self, endpoint: EndpointId, pools: &[EndpointId]) -> Result<(), PoolError> {
+        self.write(|w| w.set_pools(endpoint, pools))
     }
 
     /// As [`Index::find_matches`](crate::Index::find_matches), without a lock.

@@ -49,6 +49,8 @@ pub(crate) struct Writer {
     pub(crate) owned_chains: usize,
     /// Bytes of all owners' lists of groups.
     pub(crate) group_bytes: usize,
+    /// Bytes of the list of endpoints with pools.
+    pub(crate) scope_bytes: usize,
 }
 
 /// What only writers know of a chain.
@@ -130,6 +132,7 @@ impl Writer {
             names: Names::default(),
             owned_chains: 0,
             group_bytes: 0,
+            scope_bytes: 0,
         }
     }
 }
@@ -181,6 +184,7 @@ impl Writer {
             + self.owners.capacity() * size_of::<Owner>()
             + self.owned_chains * size_of::<u32>()
             + self.group_bytes
+            + self.scope_bytes
             + table::<((Holder, BlockHash), u32)>(self.copies.capacity())
             + table::<(BlockHash, Vec<u32>)>(self.waiting.capacity())
             + self.names.bytes()

@@ -123,7 +123,8 @@ impl World {
                 self.index.remove_endpoint(endpoint);
                 self.naive.remove_endpoint(endpoint);
             }
-            45..48 => self.set_group(choices),
+            45 => self.set_pools(choices),
+            46 | 47 => self.set_group(choices),
             48..52 => {
                 let holder = self.holder(choices);
                 let (p, from, _) = self.stretch(choices);
@@ -177,6 +178,15 @@ impl World {
         };
         let got = self.index.set_group(endpoint, group, rule, 16 * ratio);
         assert_eq!(got, self.naive.set_group(endpoint, group, rule, 16 * ratio));
+    }
+
+    fn set_pools(&mut self, choices: &mut impl Choices) {
+        let endpoint = self.holder(choices).endpoint;
+        let mut pools: Vec<_> =
+            (0..choices.below(3)).map(|_| self.holder(choices).endpoint).collect();
+        pools.retain(|&p| p != endpoint);
+        self.index.set_pools(endpoint, &pools).unwrap();
+        self.naive.set_pools(endpoint, &pools);
     }
 
     fn query(&mut self, choices: &mut impl Choices) {
