@@ -34,6 +34,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (mut rng, mut first, mut second) = (Rng::new(1), Scratch::new(), Scratch::new());
 
     println!(
+        "Endpoints 0 and 1 only prefill, 2 to 5 only decode, 6 and 7 do both. `1 → 3`: 1 computes\n\
+         the prompt and 3 answers. Costs are those of the minimisation's choice, and of the best\n\
+         placement of the other kind. Endpoint 6 holds `cached` tokens of the prompt; all that decode\n\
+         run `running` requests.\n"
+    );
+    println!(
         "{:>7} {:>7} {:>8}  {:<14} {:<14} {:>9} {:>9} {:>9}",
         "prompt", "cached", "running", "threshold", "minimisation", "cost", "otherwise", "transfer"
     );

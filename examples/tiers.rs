@@ -137,6 +137,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         .picker(Box::new(picker::MaxScore))
         .build()?;
     println!(
+        "{REQUESTS} requests of {CUSTOMERS} customers, each with a prefix of {} tokens, on {PODS} pods.\n\
+         A pod keeps {DEVICE} prefixes on its device, {HOST} on its host and the rest in a slow store.\n\
+         Time to the first token by scorer, and where the requests found their prefix:\n",
+        PREFIX_BLOCKS * BLOCK
+    );
+    println!(
         "{:<22} {:>9} {:>9} {:>9}   {:>6} {:>6} {:>6} {:>7}",
         "scorer", "TTFT p50", "p90", "mean", "device", "host", "store", "compute"
     );
