@@ -6,7 +6,10 @@ use crate::{Doctor, Finding, IngestError, Router};
 use kvsched_core::{BlockHash, EndpointId, Prompt, Stored, Time};
 use kvsched_hash::{BlockHasher, Digest, group_view};
 use kvsched_index::events::{EventStream, Heard, ReplayMessage, TrustReport};
-use kvsched_index::{Identity, SharedIndex};
+use kvsched_index::{Confirming, Identity, SharedIndex};
+
+/// The index, whose events settle what the router expected.
+type Held<'a> = Confirming<'a, &'a SharedIndex>;
 
 impl Router {
     /// Takes in one message of an engine's event stream: its sequence number and its payload, as
@@ -27,8 +30,8 @@ impl Router {
         payload: &[u8],
         now: Time,
     ) -> Result<Heard, IngestError> {
-        self.with_stream(endpoint, Some((payload, now)), |stream, mut index, identity| {
-            stream.receive(&mut index, identity, sequence, payload, now)
+        self.with_stream(endpoint, Some((payload, now)), |stream, held, identity| {
+            stream.receive(held, identity, sequence, payload, now)
         })
     }
 
@@ -47,8 +50,8 @@ impl Router {
             ReplayMessage::Batch { payload, .. } => payload,
             _ => &[],
         };
-        self.with_stream(endpoint, Some((payload, now)), |stream, mut index, identity| {
-            stream.replayed(&mut index, identity, message, now)
+        self.with_stream(endpoint, Some((payload, now)), |stream, held, identity| {
+            stream.replayed(held, identity, message, now)
         })
     }
 
@@ -62,9 +65,7 @@ impl Router {
         if let Some(history) = self.learned() {
             history.expire(now);
         }
-        self.with_stream(endpoint, None, |stream, mut index, identity| {
-            stream.tick(&mut index, identity, now)
-        })
+        self.with_stream(endpoint, None, |stream, held, identity| stream.tick(held, identity, now))
     }
 
     /// How far the picture of `endpoint` can be believed, and why; `None` for an unknown one and
@@ -104,7 +105,7 @@ impl Router {
         &self,
         endpoint: EndpointId,
         message: Option<(&[u8], Time)>,
-        f: impl FnOnce(&mut EventStream, &SharedIndex, &mut Identity<'_>) -> Heard,
+        f: impl FnOnce(&mut EventStream, &mut Held<'_>, &mut Identity<'_>) -> Heard,
     ) -> Result<Heard, IngestError> {
         if let Picture::Events { index, .. } = &self.picture {
             if let Some(Some(line)) = self.members.line(endpoint).as_deref_mut() {
@@ -116,8 +117,10 @@ impl Router {
                     self.members.name_by_content(endpoint);
                 }
                 let hasher = if line.by_content { self.fallback.as_ref() } else { None };
+                let mut index = index;
+                let mut held = Held::new(&mut index, self.learned());
                 let heard = with_identity(hasher.unwrap_or(&self.hasher), |identity| {
-                    f(&mut line.stream, index, identity)
+                    f(&mut line.stream, &mut held, identity)
                 });
                 if heard.restarted
                     && let Some(doctor) = &mut line.doctor
@@ -126,11 +129,6 @@ impl Router {
                 }
                 let trust = line.stream.trust().trust;
                 self.members.publish(endpoint, trust, message.map(|(_, now)| now));
-                if (heard.restarted || heard.applied.cleared)
-                    && let Some(sent) = self.learned()
-                {
-                    sent.clear(endpoint);
-                }
                 return Ok(heard);
             }
         } else if self.members.has(endpoint) {

@@ -1,14 +1,18 @@
-//! Payloads to events, events to the index, and an index to bytes and back.
+//! Payloads to events, events to the index, what was routed to a history, and an index to bytes
+//! and back.
 //!
 //! `cargo bench -p kvsched-index --bench events`; throughput is blocks a second.
 #![allow(missing_docs, reason = "the macro's functions")]
 #![allow(clippy::unwrap_used, reason = "a benchmark fails as a test does")]
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use kvsched_core::{BlockHash, EndpointId, EngineHash, Event, Removed, Rng, Stored};
+use kvsched_core::{
+    BlockHash, EndpointId, EngineHash, Event, PrefixMatches, Removed, Rng, Stored, Time,
+};
 use kvsched_index::events::vllm::{Decoder, Version, encode};
-use kvsched_index::{Applier, Holder, Identity, Index, Repeat, SnapshotReader};
+use kvsched_index::{Applier, Holder, Identity, Index, Repeat, RoutingHistory, SnapshotReader};
 use std::hint::black_box;
+use std::time::Duration;
 
 const BLOCK: usize = 16;
 
@@ -122,5 +126,44 @@ fn snapshot(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decode, ingest, snapshot);
+/// Eight endpoints full of prompts of 400 blocks: each record lets an old prompt go.
+fn history(c: &mut Criterion) {
+    let mut group = c.benchmark_group("history");
+    let history = RoutingHistory::new(20_000, Duration::from_secs(600));
+    let prompts: Vec<Vec<BlockHash>> = (0..1000u64)
+        .map(|n| {
+            let block = |i: u64| BlockHash((n << 20 | i).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            (1..=400).map(block).collect()
+        })
+        .collect();
+    let mut n = 0;
+    let mut next = || {
+        n += 1;
+        (n, &prompts[n % prompts.len()])
+    };
+    for _ in 0..1000 {
+        let (n, prompt) = next();
+        history.record(EndpointId(n as u16 % 8), prompt, Time(n as u64));
+    }
+    group.throughput(Throughput::Elements(400));
+    group.bench_function("record 400 blocks, 400 go", |b| {
+        b.iter(|| {
+            let (n, prompt) = next();
+            history.record(EndpointId(n as u16 % 8), prompt, Time(n as u64));
+        });
+    });
+    let (mut matches, mut spare) = (PrefixMatches::new(), PrefixMatches::new());
+    group.bench_function("find 400 blocks", |b| {
+        b.iter(|| history.find_matches(next().1, &mut matches));
+    });
+    group.bench_function("raise matches of 400 blocks", |b| {
+        b.iter(|| {
+            matches.reset(8, 400);
+            history.raise_matches(next().1, &mut matches, &mut spare);
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, decode, ingest, history, snapshot);
 criterion_main!(benches);

@@ -34,6 +34,7 @@
 //! mistaken: 5 of 197 in a cache of 24 blocks, 4 of 121 in one of 12.
 
 mod again;
+mod confirming;
 mod holdings;
 mod waiting;
 
@@ -46,6 +47,7 @@ use kvsched_core::{
 };
 use waiting::Waiting;
 
+pub use confirming::Confirming;
 pub use holdings::Holdings;
 
 /// Computes the names of announced blocks from their tokens.

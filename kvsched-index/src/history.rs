@@ -19,7 +19,7 @@ mod ledger;
 /// The same object with a short lease gives **speculative residency** beside an index fed by
 /// events: [`RoutingHistory::record`] each decision, [`RoutingHistory::raise_matches`] after each
 /// query, so that the second request of a burst finds the first's endpoint before any event has
-/// told of it, and [`RoutingHistory::forget`] what events confirm.
+/// told of it, and let [`Confirming`](crate::Confirming) forget what events confirm or deny.
 ///
 /// # Threads
 ///
@@ -170,7 +170,12 @@ impl RoutingHistory {
     }
 
     /// `endpoint` no longer needs these blocks remembered, or does not hold them.
+    ///
+    /// One look at a number, and no lock, where nothing is remembered.
     pub fn forget(&self, endpoint: EndpointId, hashes: &[BlockHash]) {
+        if self.next_end.load(Ordering::Acquire) == u64::MAX {
+            return;
+        }
         let mut ledger = self.ledger();
         ledger.forget(endpoint, hashes);
         self.drop_gone(&mut ledger);

@@ -25,6 +25,7 @@
 mod apply;
 mod builder;
 mod chain;
+mod chunks;
 mod declare;
 mod detail;
 mod directory;
@@ -53,8 +54,9 @@ mod table;
 mod validate;
 mod write;
 
-pub use apply::{Applied, Applier, ApplyError, Holdings, Identity, Naming};
+pub use apply::{Applied, Applier, ApplyError, Confirming, Holdings, Identity, Naming};
 pub use builder::{IndexBuildError, IndexBuilder};
+pub use chunks::{ChunkError, ChunkHit, ChunkIndex, ChunkKey};
 pub use group::{GroupError, GroupRule};
 pub use history::RoutingHistory;
 pub use holder::{Holder, Repeat, StoreError, StoreOutcome};

@@ -200,10 +200,12 @@ impl Ledger {
 
     /// Lets the least recently used go until `endpoint` is within its capacity.
     fn trim(&mut self, endpoint: EndpointId) {
-        while let e = self.endpoints[endpoint.index()]
-            && e.len > e.capacity
-        {
-            self.remove(e.used.oldest);
+        loop {
+            let Endpoint { used, len, capacity } = self.endpoints[endpoint.index()];
+            if len <= capacity {
+                return;
+            }
+            self.remove(used.oldest);
         }
     }
 
