@@ -1,10 +1,13 @@
-use kvsched_core::{EndpointId, Load, Prompt, Rates, Request, Time};
+use kvsched_core::{BlockHash, EndpointId, Load, Prompt, Rates, Request, Time};
 
 /// A request to be routed: its prompt, who may serve it, and what they are doing.
 #[derive(Clone, Copy, Debug)]
 pub struct RouteInput<'a> {
     /// The prompt.
     pub prompt: Prompt<'a>,
+    /// The hashes of the prompt's blocks that could be reused, where the caller has them already: the
+    /// prompt itself is then not looked at, and without tokens counts one more than those blocks.
+    pub hashes: Option<&'a [BlockHash]>,
     /// What else is known of the request. The router fills in the prompt's length and the
     /// block size.
     pub request: Request<'a>,
@@ -25,6 +28,7 @@ impl<'a> RouteInput<'a> {
     pub fn new(prompt: Prompt<'a>, candidates: &'a [EndpointId]) -> Self {
         Self {
             prompt,
+            hashes: None,
             request: Request::default(),
             candidates,
             loads: &[],

@@ -2,7 +2,7 @@
 
 use crate::router::Picture;
 use crate::{RouteInput, RouteScratch, Router, RouterError};
-use kvsched_core::{Decision, EndpointId, Load, Prompt, Request, Time};
+use kvsched_core::{BlockHash, Decision, EndpointId, Load, Prompt, Request, Time};
 use kvsched_hash::{BlockHasher, HashError};
 use kvsched_index::SharedIndex;
 use kvsched_scorers::{DecideInput, InFlight, Receipt, Ticket};
@@ -65,7 +65,10 @@ impl Router {
             }
         }
         if self.profile.needs().matches {
-            self.look_up(&input.prompt, input.candidates, scratch)?;
+            match input.hashes {
+                None => self.look_up(&input.prompt, input.candidates, scratch)?,
+                Some(hashes) => self.look_up_named(hashes, scratch),
+            }
             if let Picture::Events { speculative: Some(sent), .. } = &self.picture {
                 sent.raise_matches(&scratch.hashes, &mut scratch.matches, &mut scratch.sent);
             }
@@ -73,7 +76,9 @@ impl Router {
             scratch.hashes.clear();
             scratch.matches.reset(0, 0);
         }
-        scratch.prompt_tokens = u32::try_from(input.prompt.tokens.len()).unwrap_or(u32::MAX);
+        let named = input.hashes.map_or(0, |hashes| hashes.len() * self.hasher.block_size() + 1);
+        let tokens = if input.prompt.tokens.is_empty() { named } else { input.prompt.tokens.len() };
+        scratch.prompt_tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
         scratch.expected_output_tokens = input.request.expected_output_tokens;
         scratch.block_size = self.block_size();
         scratch.prefix_demand = match (input.request.prefix_demand, scratch.prefix()) {
@@ -200,6 +205,16 @@ impl Router {
             }
         }
         Ok(())
+    }
+
+    /// Asks who holds blocks that the caller has named.
+    fn look_up_named(&self, hashes: &[BlockHash], scratch: &mut RouteScratch) {
+        scratch.hashes.clear();
+        scratch.hashes.extend_from_slice(hashes);
+        match &self.picture {
+            Picture::Events { index, .. } => index.find_matches(hashes, &mut scratch.matches),
+            Picture::History(history) => history.find_matches(hashes, &mut scratch.matches),
+        }
     }
 
     /// Asks once more, by content, for those candidates whose hashes are not the hasher's.
