@@ -280,6 +280,11 @@ typedef struct kvsched_request {
   double prefix_demand;
   // The conversation it belongs to; NULL for none.
   struct kvsched_str session;
+  // The hashes of the prompt's blocks, from `kvsched_hasher_hash` or elsewhere, where the caller has
+  // them already: `tokens` may then be NULL. NULL: they are computed of the tokens.
+  const uint64_t *hashes;
+  // How many.
+  size_t hashes_len;
   // `KVSCHED_REQUEST_…`, or-ed: which of the fields below are set.
   uint32_t flags;
   // The adapter it asks for, numbered as in the candidates' rows.
@@ -443,6 +448,10 @@ typedef struct kvsched_settings {
   uint64_t in_flight_lease_ns;
   // Most bytes the index may take, at least 65,536; 0: no limit.
   uint64_t byte_budget;
+  // A content hasher, by which the blocks of an endpoint are named if its engine turns out to hash
+  // otherwise than the scheduler's hasher: every endpoint then has a doctor, who says why
+  // (`kvsched_diagnose`). NULL: nobody checks. May be freed after the call.
+  const struct kvsched_hasher *fallback;
   // Scorers of the caller's. With `config` they are plugins by their names, which it weighs; without,
   // they are all that rates candidates. Not together with a preset.
   const struct kvsched_scorer *scorers;
@@ -625,6 +634,21 @@ kvsched_status kvsched_hasher_hash(const struct kvsched_hasher *hasher,
                                    const struct kvsched_extras *extras,
                                    uint64_t *hashes,
                                    size_t hashes_cap,
+                                   size_t *len,
+                                   struct kvsched_error *error);
+
+// Stand-ins for the tokens of a text, where no tokenizer is at hand: each is three of its bytes. For
+// content hashers and schedulers with a history, which recognise prompts by their beginnings; engines'
+// events are of real tokens. `len` is also written where `tokens_cap` is too small
+// (`BUFFER_TOO_SMALL`).
+//
+// # Safety
+//
+// `text` is readable, `tokens` has room for `tokens_cap` tokens, `len` and `error` (unless NULL) are
+// writable.
+kvsched_status kvsched_text_tokens(struct kvsched_str text,
+                                   uint32_t *tokens,
+                                   size_t tokens_cap,
                                    size_t *len,
                                    struct kvsched_error *error);
 
@@ -866,6 +890,24 @@ kvsched_status kvsched_trust(const struct kvsched_scheduler *scheduler,
                              size_t reason_cap,
                              size_t *len,
                              struct kvsched_error *error);
+
+// What is wrong between an endpoint's engine and the scheduler, line by line, what matters most first,
+// with what to do about it. Empty where nothing is known to be, or nobody checks
+// (`kvsched_settings.fallback`). `len` bytes of UTF-8 without a NUL; `len` is also written where
+// `text_cap` is too small (`BUFFER_TOO_SMALL`).
+//
+// Fails with `UNKNOWN_ENDPOINT`.
+//
+// # Safety
+//
+// `scheduler` is a handle; `text` has room for `text_cap` bytes; `len` and `error` (unless NULL) are
+// writable.
+kvsched_status kvsched_diagnose(const struct kvsched_scheduler *scheduler,
+                                uint32_t endpoint,
+                                char *text,
+                                size_t text_cap,
+                                size_t *len,
+                                struct kvsched_error *error);
 
 // The number of the next message that an endpoint's stream waits for: all before it are known. 0 where
 // there are no events.

@@ -141,6 +141,40 @@ pub unsafe extern "C" fn kvsched_hasher_hash(
     unsafe { boundary(error, body) }
 }
 
+/// Stand-ins for the tokens of a text, where no tokenizer is at hand: each is three of its bytes. For
+/// content hashers and schedulers with a history, which recognise prompts by their beginnings; engines'
+/// events are of real tokens. `len` is also written where `tokens_cap` is too small
+/// (`BUFFER_TOO_SMALL`).
+///
+/// # Safety
+///
+/// `text` is readable, `tokens` has room for `tokens_cap` tokens, `len` and `error` (unless NULL) are
+/// writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvsched_text_tokens(
+    text: Str,
+    tokens: *mut u32,
+    tokens_cap: usize,
+    len: *mut usize,
+    error: *mut Error,
+) -> Status {
+    let body = || {
+        // SAFETY: the caller's promise.
+        let (text, tokens, len) = unsafe {
+            (
+                required_text("text", text)?,
+                OutSlice::new("tokens", tokens, tokens_cap)?,
+                Out::new("len", len)?,
+            )
+        };
+        let mut found = Vec::new();
+        kvsched::hash::stand_in_tokens([text], &mut found);
+        hand_over("tokens", found.into_iter(), tokens, len)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { boundary(error, body) }
+}
+
 /// Frees a hasher and sets `*hasher` to NULL. NULL, or a pointer to NULL, is passed over.
 /// Schedulers made with it keep what they need.
 ///

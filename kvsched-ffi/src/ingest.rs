@@ -214,6 +214,43 @@ pub unsafe extern "C" fn kvsched_trust(
     unsafe { boundary(error, body) }
 }
 
+/// What is wrong between an endpoint's engine and the scheduler, line by line, what matters most first,
+/// with what to do about it. Empty where nothing is known to be, or nobody checks
+/// (`kvsched_settings.fallback`). `len` bytes of UTF-8 without a NUL; `len` is also written where
+/// `text_cap` is too small (`BUFFER_TOO_SMALL`).
+///
+/// Fails with `UNKNOWN_ENDPOINT`.
+///
+/// # Safety
+///
+/// `scheduler` is a handle; `text` has room for `text_cap` bytes; `len` and `error` (unless NULL) are
+/// writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvsched_diagnose(
+    scheduler: *const Scheduler,
+    endpoint: u32,
+    text: *mut c_char,
+    text_cap: usize,
+    len: *mut usize,
+    error: *mut Error,
+) -> Status {
+    let body = || {
+        // SAFETY: the caller's promise.
+        let (fleet, text, len) = unsafe {
+            (fleet(scheduler)?, OutSlice::new("text", text, text_cap)?, Out::new("len", len)?)
+        };
+        let id = endpoint_id(endpoint)?;
+        if !fleet.router.has_endpoint(id) {
+            return Err(unknown(endpoint));
+        }
+        let lines = fleet.router.diagnose(id).into_iter().map(|finding| format!("{finding}\n"));
+        let told: String = lines.collect();
+        hand_over("text", told.bytes().map(|b| b.cast_signed() as c_char), text, len)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { boundary(error, body) }
+}
+
 /// The number of the next message that an endpoint's stream waits for: all before it are known. 0 where
 /// there are no events.
 ///

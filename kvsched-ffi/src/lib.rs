@@ -29,7 +29,7 @@ pub use endpoint::{
 };
 pub use hasher::{
     Hasher, kvsched_hasher_free, kvsched_hasher_hash, kvsched_hasher_new_content,
-    kvsched_hasher_new_vllm,
+    kvsched_hasher_new_vllm, kvsched_text_tokens,
 };
 pub use history::{
     History, kvsched_history_clear, kvsched_history_free, kvsched_history_match,
@@ -42,8 +42,8 @@ pub use index::{
 };
 pub use ingest::{
     Ingested, KVSCHED_TRUST_APPROXIMATE, KVSCHED_TRUST_DEGRADED, KVSCHED_TRUST_EXACT,
-    KVSCHED_TRUST_STALE, TrustReport, kvsched_ingest, kvsched_next_sequence, kvsched_replayed,
-    kvsched_tick, kvsched_trust,
+    KVSCHED_TRUST_STALE, TrustReport, kvsched_diagnose, kvsched_ingest, kvsched_next_sequence,
+    kvsched_replayed, kvsched_tick, kvsched_trust,
 };
 pub use ledger::{Outstanding, kvsched_finish, kvsched_first_token, kvsched_outstanding};
 pub use memory::Str;

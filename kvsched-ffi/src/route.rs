@@ -24,7 +24,7 @@ const FLAGS: u32 =
     KVSCHED_REQUEST_LORA | KVSCHED_REQUEST_PINNED | KVSCHED_REQUEST_NEAR | KVSCHED_REQUEST_RECORD;
 
 /// What is known of a request besides its prompt. All zero: nothing.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Request {
     /// Now, in nanoseconds on the caller's clock, which is one for all calls.
@@ -37,6 +37,11 @@ pub struct Request {
     pub prefix_demand: f64,
     /// The conversation it belongs to; NULL for none.
     pub session: Str,
+    /// The hashes of the prompt's blocks, from `kvsched_hasher_hash` or elsewhere, where the caller has
+    /// them already: `tokens` may then be NULL. NULL: they are computed of the tokens.
+    pub hashes: *const u64,
+    /// How many.
+    pub hashes_len: usize,
     /// `KVSCHED_REQUEST_…`, or-ed: which of the fields below are set.
     pub flags: u32,
     /// The adapter it asks for, numbered as in the candidates' rows.
@@ -47,6 +52,25 @@ pub struct Request {
     pub near: u32,
     /// Output tokens expected; 0 where unknown.
     pub expected_output_tokens: u32,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            now_ns: 0,
+            ttft_slo_ns: 0,
+            tpot_slo_ns: 0,
+            prefix_demand: 0.0,
+            session: Str::default(),
+            hashes: std::ptr::null(),
+            hashes_len: 0,
+            flags: 0,
+            lora_id: 0,
+            pinned: 0,
+            near: 0,
+            expected_output_tokens: 0,
+        }
+    }
 }
 
 /// An endpoint that may be chosen, and what it is doing. Zeros: an idle one.
@@ -162,13 +186,17 @@ pub unsafe extern "C" fn kvsched_route(
         let (fleet, mut buffers) = unsafe { (fleet(scheduler)?, lock(scratch)?) };
         buffers.decided = false;
         fill_rows(candidates, lora_ids, &mut buffers)?;
-        let Buffers { route, candidates: ids, loads, decided, .. } = &mut *buffers;
+        // SAFETY: the caller's promise.
+        let named = unsafe { slice("request.hashes", request.hashes, request.hashes_len) }?;
+        buffers.named(named);
+        let Buffers { route, candidates: ids, loads, decided, hashes, .. } = &mut *buffers;
         // SAFETY: the caller's promise.
         let chosen = unsafe {
             let known = known(request)?;
             with_prompt(tokens, extras, |prompt| {
                 let input = RouteInput {
                     request: known,
+                    hashes: (!request.hashes.is_null()).then_some(hashes.as_slice()),
                     loads,
                     now: Time(request.now_ns),
                     ..RouteInput::new(*prompt, ids)

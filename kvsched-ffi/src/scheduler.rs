@@ -90,6 +90,10 @@ pub struct Settings {
     pub in_flight_lease_ns: u64,
     /// Most bytes the index may take, at least 65,536; 0: no limit.
     pub byte_budget: u64,
+    /// A content hasher, by which the blocks of an endpoint are named if its engine turns out to hash
+    /// otherwise than the scheduler's hasher: every endpoint then has a doctor, who says why
+    /// (`kvsched_diagnose`). NULL: nobody checks. May be freed after the call.
+    pub fallback: *const Hasher,
     /// Scorers of the caller's. With `config` they are plugins by their names, which it weighs; without,
     /// they are all that rates candidates. Not together with a preset.
     pub scorers: *const CustomScorer,
@@ -108,6 +112,7 @@ impl Default for Settings {
             speculation_ns: 0,
             in_flight_lease_ns: 0,
             byte_budget: 0,
+            fallback: std::ptr::null(),
             scorers: std::ptr::null(),
             scorers_len: 0,
         }
@@ -253,6 +258,11 @@ pub(crate) unsafe fn builder(
         };
         if settings.in_flight_lease_ns > 0 {
             builder = builder.in_flight(Duration::from_nanos(settings.in_flight_lease_ns));
+        }
+        if !settings.fallback.is_null() {
+            // SAFETY: the caller's promise.
+            let fallback = unsafe { handle::borrow("settings.fallback", settings.fallback) }?;
+            builder = builder.check(fallback.clone(), &[None, Some("0"), Some("42")]);
         }
         if settings.byte_budget > 0 {
             builder =

@@ -23,7 +23,7 @@ pub(crate) struct Buffers {
     pub(crate) route: RouteScratch,
     pub(crate) candidates: Vec<EndpointId>,
     pub(crate) loads: Vec<Load>,
-    hashes: Vec<BlockHash>,
+    pub(crate) hashes: Vec<BlockHash>,
     found: PrefixMatches,
     /// Whether `route` holds a decision.
     pub(crate) decided: bool,

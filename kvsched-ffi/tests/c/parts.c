@@ -440,7 +440,118 @@ static void history_alone(void) {
   OK(kvsched_scratch_free(&scratch));
 }
 
+/* Prompts as block hashes, and as text. */
+static void other_prompts(void) {
+  static const char TEXT[] = "You are a helpful assistant. Answer in one sentence, and politely. What is a hash?";
+  kvsched_hasher *hasher = hasher_of_16();
+  kvsched_settings settings;
+  kvsched_scheduler *scheduler;
+  kvsched_scratch *scratch = new_scratch(1);
+  kvsched_request request;
+  kvsched_candidate candidate;
+  kvsched_decision decision;
+  kvsched_error error;
+  uint32_t tokens[BLOCKS * BLOCK + 1], few[2];
+  uint64_t hashes[BLOCKS];
+  size_t len;
+  fill(tokens, BLOCKS * BLOCK + 1);
+  memset(&settings, 0, sizeof settings);
+  memset(&request, 0, sizeof request);
+  memset(&candidate, 0, sizeof candidate);
+  settings.history_blocks = 100;
+  scheduler = scheduler_of(hasher, &settings);
+  candidate.endpoint = add(scheduler, "a");
+  OK(kvsched_hasher_hash(hasher, tokens, BLOCKS * BLOCK + 1, NULL, hashes, BLOCKS, &len, NULL));
+  EXPECT(len == BLOCKS);
+  request.flags = KVSCHED_REQUEST_RECORD;
+  request.hashes = hashes;
+  request.hashes_len = BLOCKS / 2;
+  OK(kvsched_route(scheduler, scratch, &request, NULL, 0, NULL, &candidate, 1, NULL, 0, &decision, NULL, 0,
+                   NULL));
+  EXPECT(decision.matched_blocks == 0 && decision.prompt_blocks == BLOCKS / 2);
+  /* What was named by hashes is found by tokens, and the other way round. */
+  request.hashes = NULL;
+  request.hashes_len = 0;
+  OK(kvsched_route(scheduler, scratch, &request, tokens, BLOCKS * BLOCK + 1, NULL, &candidate, 1, NULL, 0,
+                   &decision, NULL, 0, NULL));
+  EXPECT(decision.matched_blocks == BLOCKS / 2 && decision.prompt_blocks == BLOCKS);
+  request.hashes = hashes;
+  request.hashes_len = BLOCKS;
+  OK(kvsched_route(scheduler, scratch, &request, NULL, 0, NULL, &candidate, 1, NULL, 0, &decision, NULL, 0,
+                   NULL));
+  EXPECT(decision.matched_blocks == BLOCKS);
+  request.hashes = NULL;
+  STATUS(kvsched_route(scheduler, scratch, &request, NULL, 0, NULL, &candidate, 1, NULL, 0, &decision, NULL,
+                       0, &error),
+         NULL_POINTER);
+  request.hashes_len = 0;
+
+  OK(kvsched_text_tokens(kvsched_text(TEXT), tokens, BLOCKS * BLOCK, &len, NULL));
+  EXPECT(len == (sizeof TEXT - 1) / 3);
+  OK(kvsched_route(scheduler, scratch, &request, tokens, len, NULL, &candidate, 1, NULL, 0, &decision, NULL,
+                   0, NULL));
+  EXPECT(decision.matched_blocks == 0);
+  OK(kvsched_route(scheduler, scratch, &request, tokens, len, NULL, &candidate, 1, NULL, 0, &decision, NULL,
+                   0, NULL));
+  EXPECT(decision.matched_blocks == 1 && decision.prompt_blocks == 1);
+  STATUS(kvsched_text_tokens(kvsched_text(TEXT), few, 2, &len, &error), BUFFER_TOO_SMALL);
+  EXPECT(len > 2);
+  STATUS(kvsched_text_tokens(kvsched_text(NULL), few, 2, &len, &error), NULL_POINTER);
+  STATUS(kvsched_text_tokens(kvsched_text("\xff"), few, 2, &len, &error), INVALID_UTF8);
+  OK(kvsched_scratch_free(&scratch));
+  OK(kvsched_scheduler_free(&scheduler));
+  OK(kvsched_hasher_free(&hasher));
+}
+
+/* An engine that hashes otherwise than was said: found out, told, and named by its tokens. */
+static void doctor(void) {
+  kvsched_hasher *engine = NULL, *content = hasher_of_16();
+  kvsched_settings settings;
+  kvsched_scheduler *scheduler, *unchecked;
+  kvsched_scratch *scratch = new_scratch(1);
+  kvsched_error error;
+  uint8_t message[128];
+  uint32_t tokens[20], cached = 0, endpoint, i;
+  char text[4096];
+  size_t len = 9;
+  for (i = 0; i < 20; i++) {
+    tokens[i] = i;
+  }
+  OK(kvsched_hasher_new_vllm(kvsched_text("0.33.0"), kvsched_text("sha256"), kvsched_text(NULL), BLOCK, &engine,
+                             NULL));
+  memset(&settings, 0, sizeof settings);
+  settings.fallback = content;
+  scheduler = scheduler_of(engine, &settings);
+  unchecked = scheduler_of(engine, NULL);
+  endpoint = add(scheduler, "a");
+  add(unchecked, "a");
+  OK(kvsched_diagnose(scheduler, endpoint, text, sizeof text, &len, NULL));
+  EXPECT(len == 0);
+  /* Its hash of the block is 77, which no scheme gives. */
+  OK(kvsched_ingest(scheduler, endpoint, 0, message, stored_message(message), 1, NULL, NULL));
+  OK(kvsched_ingest(unchecked, endpoint, 0, message, stored_message(message), 1, NULL, NULL));
+  OK(kvsched_diagnose(scheduler, endpoint, text, sizeof text, &len, NULL));
+  EXPECT(len > 20 && text[len - 1] == '\n');
+  STATUS(kvsched_diagnose(scheduler, endpoint, text, 5, &len, &error), BUFFER_TOO_SMALL);
+  OK(kvsched_diagnose(unchecked, endpoint, text, sizeof text, &len, NULL));
+  EXPECT(len == 0);
+  STATUS(kvsched_diagnose(scheduler, 99, text, sizeof text, &len, &error), UNKNOWN_ENDPOINT);
+  OK(kvsched_cached_tokens(scheduler, scratch, endpoint, tokens, 20, NULL, &cached, NULL));
+  EXPECT(cached == 16);
+  OK(kvsched_cached_tokens(unchecked, scratch, endpoint, tokens, 20, NULL, &cached, NULL));
+  EXPECT(cached == 0);
+  settings.fallback = (kvsched_hasher *)scratch;
+  STATUS(kvsched_scheduler_new(engine, &settings, &unchecked, &error), WRONG_HANDLE);
+  OK(kvsched_scratch_free(&scratch));
+  OK(kvsched_scheduler_free(&scheduler));
+  OK(kvsched_scheduler_free(&unchecked));
+  OK(kvsched_hasher_free(&content));
+  OK(kvsched_hasher_free(&engine));
+}
+
 void parts(void) {
+  other_prompts();
+  doctor();
   ledger();
   scorers();
   snapshots();
