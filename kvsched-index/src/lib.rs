@@ -26,7 +26,6 @@ mod apply;
 mod builder;
 mod chain;
 mod chunks;
-mod chunks;
 mod declare;
 mod detail;
 mod directory;
@@ -57,7 +56,6 @@ mod write;
 
 pub use apply::{Applied, Applier, ApplyError, Confirming, Holdings, Identity, Naming};
 pub use builder::{IndexBuildError, IndexBuilder};
-pub use chunks::{ChunkError, ChunkHit, ChunkIndex, ChunkKey};
 pub use chunks::{ChunkError, ChunkHit, ChunkIndex, ChunkKey};
 pub use group::{GroupError, GroupRule};
 pub use history::RoutingHistory;
