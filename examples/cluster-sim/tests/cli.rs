@@ -1,5 +1,7 @@
 //! The program as people run it.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
+
 use std::process::{Command, Output};
 
 fn sim(args: &[&str]) -> Output {

@@ -1,5 +1,7 @@
 //! The same seed gives the same run, and the library's picture of the engines is exact.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
+
 use cluster_sim::cluster::{ClusterSpec, Run};
 use cluster_sim::command::run_one;
 use cluster_sim::policy::Policy;
