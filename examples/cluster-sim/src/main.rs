@@ -50,10 +50,10 @@ enum Command {
         #[arg(value_name = "POLICY")]
         policies: Vec<String>,
         /// By how many seconds the metrics that the router reads are late
-        #[arg(long, default_value = "1.4", value_name = "SECONDS")]
+        #[arg(long, default_value_t = PAPER_DELAY, value_name = "SECONDS")]
         metrics_delay: f64,
         /// Requests that the load generator keeps open at most, 0 for any number
-        #[arg(long, default_value = "760", value_name = "N")]
+        #[arg(long, default_value_t = PAPER_LIMIT, value_name = "N")]
         client_limit: u32,
     },
     /// Tier-blind against tier-aware routing while prefixes are pushed off the device
@@ -62,7 +62,7 @@ enum Command {
     /// a slow tier behind it. Both policies see the same arrivals.
     Cascade {
         /// Requests a second
-        #[arg(long, default_value = "6", value_name = "N")]
+        #[arg(long, default_value_t = CASCADE_QPS, value_name = "N")]
         qps: f64,
     },
     /// Every policy on every workload, with the same arrivals
@@ -85,6 +85,11 @@ enum Command {
         #[command(flatten)]
         level: Level,
     },
+    /// Everything that docs/sim shows, with one command
+    ///
+    /// `paper`, `cascade`, and `shootout` of all presets on all workloads, each with its tables
+    /// (Markdown) and pictures (SVG) written to `--out`.
+    Report,
     /// How many endpoints, and how much host memory, a workload needs to keep a service level
     Size {
         /// The workload
@@ -177,37 +182,18 @@ fn run(args: Args) -> Result<(), Error> {
     };
     match args.command {
         Command::Paper { policies, metrics_delay, client_limit } => {
-            let all = || PUBLISHED.iter().chain(&paper::NEWER).map(|&p| p.to_owned()).collect();
-            let policies = if policies.is_empty() { all() } else { policies };
-            let spec = ClusterSpec { metrics_delay, ..ClusterSpec::published() };
-            let client_limit = (client_limit > 0).then_some(client_limit);
-            let ladder = Ladder { client_limit, ..Ladder::default() };
-            paper::paper(&shared, &policies, &spec, &ladder)
+            paper_of(&shared, policies, metrics_delay, client_limit)
         }
         Command::Cascade { qps } => cascade::cascade(&shared, positive("--qps", qps)?),
         Command::Shootout { policies, workload, trace, endpoints, level } => {
-            let names: Vec<String> = match policies.is_empty() {
-                true => preset::NAMES.iter().map(|&n| n.to_owned()).collect(),
-                false => policies,
-            };
-            let policies: Vec<Policy> =
-                names.iter().map(|n| Policy::by_name(n)).collect::<Result<_, _>>()?;
-            let recorded = trace.load()?;
-            let names: Vec<String> = match workload.is_empty() && recorded.is_none() {
-                true => mix::NAMES.iter().map(|(n, _)| (*n).to_owned()).collect(),
-                false => workload,
-            };
-            let mut workloads: Vec<(String, Box<shootout::Draw<'_>>)> = Vec::new();
-            for name in names {
-                let drawn = name.clone();
-                workloads.push((name, Box::new(move |seed| mix::by_name(&drawn, seed))));
-            }
-            if let Some(recorded) = &recorded {
-                workloads.push((recorded.name.clone(), Box::new(|_| Some(recorded.clone()))));
-            }
-            let engines = vec![EngineSpec::qwen3_32b_tp2_h100(); usize::from(endpoints.max(1))];
-            let spec = ClusterSpec { engines, metrics_delay: 0.05, ..ClusterSpec::published() };
-            shootout::shootout(&shared, &policies, &workloads, &spec, level.slo())
+            shootout_of(&shared, policies, workload, trace.load()?, endpoints, level.slo())
+        }
+        Command::Report => {
+            let out = shared.out.clone().unwrap_or_else(|| PathBuf::from("report"));
+            let shared = Shared { out: Some(out), ..shared };
+            paper_of(&shared, Vec::new(), PAPER_DELAY, PAPER_LIMIT)?;
+            cascade::cascade(&shared, CASCADE_QPS)?;
+            shootout_of(&shared, Vec::new(), Vec::new(), None, 8, Slo::default())
         }
         Command::Size { workload, trace, policy, share, host_gb, most, level } => {
             let seed = shared.seeds.first().copied().unwrap_or(1);
@@ -218,6 +204,56 @@ fn run(args: Args) -> Result<(), Error> {
             size::size(&shared, &drawn, &Policy::by_name(&policy)?, &question)
         }
     }
+}
+
+/// What `paper` and `cascade` do unless told otherwise.
+const PAPER_DELAY: f64 = 1.4;
+const PAPER_LIMIT: u32 = 760;
+const CASCADE_QPS: f64 = 6.0;
+
+fn paper_of(
+    shared: &Shared,
+    policies: Vec<String>,
+    metrics_delay: f64,
+    client_limit: u32,
+) -> Result<(), Error> {
+    let all = || PUBLISHED.iter().chain(&paper::NEWER).map(|&p| p.to_owned()).collect();
+    let policies = if policies.is_empty() { all() } else { policies };
+    let spec = ClusterSpec { metrics_delay, ..ClusterSpec::published() };
+    let client_limit = (client_limit > 0).then_some(client_limit);
+    let ladder = Ladder { client_limit, ..Ladder::default() };
+    paper::paper(shared, &policies, &spec, &ladder)
+}
+
+fn shootout_of(
+    shared: &Shared,
+    policies: Vec<String>,
+    workload: Vec<String>,
+    recorded: Option<Workload>,
+    endpoints: u16,
+    slo: Slo,
+) -> Result<(), Error> {
+    let names: Vec<String> = match policies.is_empty() {
+        true => preset::NAMES.iter().map(|&n| n.to_owned()).collect(),
+        false => policies,
+    };
+    let policies: Vec<Policy> =
+        names.iter().map(|n| Policy::by_name(n)).collect::<Result<_, _>>()?;
+    let names: Vec<String> = match workload.is_empty() && recorded.is_none() {
+        true => mix::NAMES.iter().map(|(n, _)| (*n).to_owned()).collect(),
+        false => workload,
+    };
+    let mut workloads: Vec<(String, Box<shootout::Draw<'_>>)> = Vec::new();
+    for name in names {
+        let drawn = name.clone();
+        workloads.push((name, Box::new(move |seed| mix::by_name(&drawn, seed))));
+    }
+    if let Some(recorded) = &recorded {
+        workloads.push((recorded.name.clone(), Box::new(|_| Some(recorded.clone()))));
+    }
+    let engines = vec![EngineSpec::qwen3_32b_tp2_h100(); usize::from(endpoints.max(1))];
+    let spec = ClusterSpec { engines, metrics_delay: 0.05, ..ClusterSpec::published() };
+    shootout::shootout(shared, &policies, &workloads, &spec, slo)
 }
 
 fn positive(what: &str, value: f64) -> Result<f64, Error> {

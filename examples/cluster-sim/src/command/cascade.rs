@@ -97,16 +97,17 @@ pub fn cascade(shared: &Shared, qps: f64) -> std::result::Result<(), Error> {
         let rows = results.iter().flat_map(|r| r.rows("cascade")).collect();
         println!("{}", serde_json::to_string_pretty(&Report { rows })?);
     } else {
-        print(&results, &policies);
+        println!("{}", table(&results, &policies));
     }
     if let Some(out) = &shared.out {
         std::fs::create_dir_all(out)?;
+        std::fs::write(out.join("cascade-tables.md"), table(&results, &policies).to_string())?;
         plot::write(&out.join("cascade.svg"), &timeline(&results, &policies, qps), 2)?;
     }
     Ok(())
 }
 
-fn print(results: &[Result], policies: &[Policy]) {
+fn table(results: &[Result], policies: &[Policy]) -> Table {
     let mut table = Table::new([
         "policy",
         "TTFT p50 s",
@@ -134,7 +135,7 @@ fn print(results: &[Result], policies: &[Policy]) {
             format!("{:.0}%", mean(&|r| r.total.kv_usage.mean * 100.0)),
         ]);
     }
-    println!("{table}");
+    table
 }
 
 /// TTFT of every request of the first seed, and the queues behind it.
@@ -164,13 +165,12 @@ fn timeline(results: &[Result], policies: &[Policy], qps: f64) -> Vec<Chart> {
         }
         worst
     };
-    let longest = |r: &Result| {
+    let most = |r: &Result, of: &dyn Fn(&crate::cluster::Sample) -> f64| {
         let mut points: Vec<(f64, f64)> = Vec::new();
         for s in r.run.samples.iter().filter(|s| s.at > began(r)) {
-            let waiting = f64::from(s.metrics.waiting);
             match points.last_mut() {
-                Some(last) if last.0 == s.at - began(r) => last.1 = last.1.max(waiting),
-                _ => points.push((s.at - began(r), waiting)),
+                Some(last) if last.0 == s.at - began(r) => last.1 = last.1.max(of(s)),
+                _ => points.push((s.at - began(r), of(s))),
             }
         }
         points
@@ -182,6 +182,14 @@ fn timeline(results: &[Result], policies: &[Policy], qps: f64) -> Vec<Chart> {
             Some((0.1, 100.0)),
             &ttft,
         ),
-        chart("Longest queue of a pod", "requests", None, &longest),
+        chart("Longest queue of a pod", "requests", None, &|r| {
+            most(r, &|s| f64::from(s.metrics.waiting))
+        }),
+        chart("Device memory in use, the fullest pod", "share of blocks", None, &|r| {
+            most(r, &|s| s.metrics.kv_usage)
+        }),
+        chart("Blocks in the tier behind the device, the fullest pod", "blocks", None, &|r| {
+            most(r, &|s| f64::from(s.tier_blocks))
+        }),
     ]
 }

@@ -12,9 +12,9 @@ use crate::stats::{Estimate, Slo, Summary};
 use crate::workload::Ladder;
 use std::path::Path;
 
-/// Policies that are run beside the published four: the 2026 guide's blend and the affinity +
-/// token-load stack.
-pub const NEWER: [&str; 2] = ["llm-d-guide", "llm-d-affinity"];
+/// Policies that are run beside the published four: the 2026 guide's blend, the affinity +
+/// token-load stack, and kvsched's default.
+pub const NEWER: [&str; 3] = ["llm-d-guide", "llm-d-affinity", "cost"];
 
 /// Runs it.
 ///
@@ -49,14 +49,12 @@ pub fn paper(
     if shared.json {
         println!("{}", serde_json::to_string_pretty(&Report { rows: rows(&results) })?);
     } else {
-        print_totals(&by_policy);
-        for (policy, runs) in &by_policy {
-            print_stages(policy, runs);
-        }
-        print_speed(&results);
+        println!("{}", tables(&by_policy));
+        println!("{}", speed(&results));
     }
     if let Some(out) = &shared.out {
         std::fs::create_dir_all(out)?;
+        std::fs::write(out.join("paper-tables.md"), tables(&by_policy))?;
         draw_ladder(&out.join("paper-ladder.svg"), &by_policy)?;
         draw_endpoints(&out.join("paper-endpoints.svg"), &by_policy)?;
     }
@@ -75,9 +73,13 @@ fn estimate(runs: &[&Result], of: impl Fn(&Result) -> f64) -> Estimate {
     Estimate::of(&runs.iter().map(|r| of(r)).collect::<Vec<_>>())
 }
 
-fn print_totals(by_policy: &[(&str, Vec<&Result>)]) {
+fn tables(by_policy: &[(&str, Vec<&Result>)]) -> String {
+    let stages = by_policy.iter().map(|(policy, runs)| stages(policy, runs));
+    std::iter::once(totals(by_policy)).chain(stages).collect::<Vec<_>>().join("\n")
+}
+
+fn totals(by_policy: &[(&str, Vec<&Result>)]) -> String {
     let seeds = by_policy.first().map_or(0, |(_, r)| r.len());
-    println!("All stages, mean of {seeds} seeds ± 95% confidence; published in brackets\n");
     let mut table = Table::new([
         "policy",
         "out tok/s",
@@ -125,7 +127,9 @@ fn print_totals(by_policy: &[(&str, Vec<&Result>)]) {
             format!("{:.0}", mean(&|r| r.run.preemptions as f64)),
         ]);
     }
-    println!("{table}");
+    format!(
+        "All stages, mean of {seeds} seeds ± 95% confidence, beside what was published\n\n{table}"
+    )
 }
 
 fn with_interval(e: &Estimate, digits: usize) -> String {
@@ -136,9 +140,8 @@ fn with_interval(e: &Estimate, digits: usize) -> String {
     }
 }
 
-fn print_stages(policy: &str, runs: &[&Result]) {
-    let Some(first) = runs.first() else { return };
-    println!("{policy}\n");
+fn stages(policy: &str, runs: &[&Result]) -> String {
+    let Some(first) = runs.first() else { return String::new() };
     let mut table = Table::new([
         "qps",
         "out tok/s",
@@ -168,19 +171,19 @@ fn print_stages(policy: &str, runs: &[&Result]) {
             format!("{:.0}", mean(&|s| s.duration)),
         ]);
     }
-    println!("{table}");
+    format!("{policy}\n\n{table}")
 }
 
-fn print_speed(results: &[Result]) {
+fn speed(results: &[Result]) -> String {
     let slowest = results.iter().map(Result::speed).fold(f64::INFINITY, f64::min);
     let most = results.iter().map(Result::library_share).fold(0.0, f64::max);
     let decisions: u64 = results.iter().map(|r| r.run.effort.decisions).sum();
     let deciding: f64 = results.iter().map(|r| r.run.effort.deciding.as_secs_f64()).sum();
-    println!(
+    format!(
         "Every run at least {slowest:.0} times as fast as the clock; the library took at most {:.0}% of a run, {:.1} µs a decision.",
         most * 100.0,
         deciding / decisions.max(1) as f64 * 1e6
-    );
+    )
 }
 
 fn draw_ladder(path: &Path, by_policy: &[(&str, Vec<&Result>)]) -> std::result::Result<(), Error> {
@@ -246,13 +249,13 @@ fn draw_endpoints(
                 let samples = run.samples.iter().filter(|s| usize::from(s.endpoint) == e);
                 Line {
                     name: String::new(),
-                    points: samples.map(|s| (s.at, of(s))).collect(),
+                    points: plot::highest(samples.map(|s| (s.at, of(s))), POINTS),
                     dots: false,
                     colour: e,
                 }
             });
             Chart {
-                title: format!("{policy}: {what}, by endpoint"),
+                title: format!("{policy}: {what}, a line an endpoint"),
                 x: "seconds".to_owned(),
                 y: what.to_owned(),
                 log: None,
@@ -264,3 +267,6 @@ fn draw_endpoints(
     }
     plot::write(path, &charts, 2)
 }
+
+/// Points of a line over a whole run.
+const POINTS: usize = 150;

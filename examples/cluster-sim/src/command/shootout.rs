@@ -52,24 +52,71 @@ pub fn shootout(
         println!("{}", serde_json::to_string_pretty(&Report { rows })?);
         return Ok(());
     }
-    println!(
+    let mut report = format!(
         "{} endpoints, {} seeds ± 95% confidence; good: first token within {} s and {} s a token. A star: within noise of the best.\n",
         spec.engines.len(),
         shared.seeds.len(),
         slo.ttft,
         slo.tpot
     );
+    let mut shares = Vec::new();
     for (w, (name, _)) in workloads.iter().enumerate() {
-        println!("{name}\n");
         let of = |p: &Policy| -> Vec<&Result> {
             results.iter().filter(|(i, r)| *i == w && r.policy == p.name).map(|(_, r)| r).collect()
         };
-        print(&policies.iter().map(|p| (p.name.as_str(), of(p))).collect::<Vec<_>>());
+        let by_policy: Vec<_> = policies.iter().map(|p| (p.name.as_str(), of(p))).collect();
+        report += &format!("\n{name}\n\n{}", table(&by_policy));
+        shares.push(shares_of_best(&by_policy));
+    }
+    if workloads.len() > 1 {
+        let names: Vec<&str> = workloads.iter().map(|(name, _)| name.as_str()).collect();
+        report += &format!("\nAll workloads\n\n{}", overall(policies, &names, &shares));
+    }
+    println!("{report}");
+    if let Some(out) = &shared.out {
+        std::fs::create_dir_all(out)?;
+        std::fs::write(out.join("shootout-tables.md"), report)?;
     }
     Ok(())
 }
 
-fn print(by_policy: &[(&str, Vec<&Result>)]) {
+/// Of each policy: its TTFT p90 over the best policy's, and its goodput over the best's.
+fn shares_of_best(by_policy: &[(&str, Vec<&Result>)]) -> Vec<(f64, f64)> {
+    let mean = |runs: &[&Result], of: &dyn Fn(&Result) -> f64| {
+        runs.iter().map(|r| of(r)).sum::<f64>() / runs.len().max(1) as f64
+    };
+    let figures: Vec<(f64, f64)> = by_policy
+        .iter()
+        .map(|(_, r)| (mean(r, &|r| r.total.ttft.p90), mean(r, &|r| r.total.goodput)))
+        .collect();
+    let fastest = figures.iter().map(|f| f.0).fold(f64::INFINITY, f64::min);
+    let most = figures.iter().map(|f| f.1).fold(0.0, f64::max);
+    figures.iter().map(|f| (f.0 / fastest.max(1e-9), f.1 / most.max(1e-9))).collect()
+}
+
+/// Every policy's TTFT p90 by workload, as a multiple of the best policy's, and geometric means.
+fn overall(policies: &[Policy], workloads: &[&str], shares: &[Vec<(f64, f64)>]) -> Table {
+    let header = ["policy", "TTFT p90 over the best", "goodput of the best", "worst TTFT p90"];
+    let mut table = Table::new(header.into_iter().chain(workloads.iter().copied()));
+    for (i, policy) in policies.iter().enumerate() {
+        let of = |which: &dyn Fn(&(f64, f64)) -> f64| {
+            shares.iter().map(|s| which(&s[i])).collect::<Vec<_>>()
+        };
+        let (p90, good) = (of(&|s| s.0), of(&|s| s.1));
+        let mean =
+            |v: &[f64]| (v.iter().map(|x| x.max(1e-9).ln()).sum::<f64>() / v.len() as f64).exp();
+        let head = [
+            policy.name.clone(),
+            format!("{:.2}", mean(&p90)),
+            format!("{:.2}", mean(&good)),
+            format!("{:.2}", p90.iter().copied().fold(0.0, f64::max)),
+        ];
+        table.row(head.into_iter().chain(p90.iter().map(|x| format!("{x:.2}"))));
+    }
+    table
+}
+
+fn table(by_policy: &[(&str, Vec<&Result>)]) -> Table {
     let estimate = |runs: &[&Result], of: &dyn Fn(&Result) -> f64| {
         Estimate::of(&runs.iter().map(|r| of(r)).collect::<Vec<_>>())
     };
@@ -126,5 +173,5 @@ fn print(by_policy: &[(&str, Vec<&Result>)]) {
             format!("{:.0}", mean(&decisions)),
         ]);
     }
-    println!("{table}");
+    table
 }
