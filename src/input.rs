@@ -5,8 +5,10 @@ use kvsched_core::{BlockHash, EndpointId, Load, Prompt, Rates, Request, Time};
 pub struct RouteInput<'a> {
     /// The prompt.
     pub prompt: Prompt<'a>,
-    /// The hashes of the prompt's blocks that could be reused, where the caller has them already: the
-    /// prompt itself is then not looked at, and without tokens counts one more than those blocks.
+    /// The hashes of the prompt's blocks, where the caller has them already: they are then not
+    /// computed. A prompt may then come without tokens; it counts as one token longer than
+    /// these blocks, and endpoints whose hashes are not ours
+    /// ([`check`](crate::RouterBuilder::check)) match nothing.
     pub hashes: Option<&'a [BlockHash]>,
     /// What else is known of the request. The router fills in the prompt's length and the
     /// block size.

@@ -42,7 +42,7 @@ impl Router {
         prompt: &Prompt<'_>,
         scratch: &mut RouteScratch,
     ) -> Result<u32, HashError> {
-        self.look_up(prompt, &[endpoint], scratch)?;
+        self.look_up(prompt, None, &[endpoint], scratch)?;
         scratch.prompt_tokens = u32::try_from(prompt.tokens.len()).unwrap_or(u32::MAX);
         scratch.expected_output_tokens = 0;
         scratch.block_size = self.block_size();
@@ -65,10 +65,7 @@ impl Router {
             }
         }
         if self.profile.needs().matches {
-            match input.hashes {
-                None => self.look_up(&input.prompt, input.candidates, scratch)?,
-                Some(hashes) => self.look_up_named(hashes, scratch),
-            }
+            self.look_up(&input.prompt, input.hashes, input.candidates, scratch)?;
             if let Picture::Events { speculative: Some(sent), .. } = &self.picture {
                 sent.raise_matches(&scratch.hashes, &mut scratch.matches, &mut scratch.sent);
             }
@@ -177,17 +174,23 @@ impl Router {
         receipt.map_or_else(|| "nothing was decided".to_owned(), |r| r.explain(name))
     }
 
-    /// Hashes as much of the prompt as can be reused, and asks who holds it.
+    /// Names as much of the prompt as can be reused, unless the caller has, and asks who holds it.
     fn look_up(
         &self,
         prompt: &Prompt<'_>,
+        named: Option<&[BlockHash]>,
         candidates: &[EndpointId],
         scratch: &mut RouteScratch,
     ) -> Result<(), HashError> {
         // An engine always computes at least one token.
         let usable = prompt.tokens.len().saturating_sub(1) / self.hasher.block_size();
-        match &mut scratch.memo {
-            Some((memo, of)) if *of == self.fingerprint => {
+        match (named, &mut scratch.memo) {
+            (Some(named), _) => {
+                let usable = if prompt.tokens.is_empty() { named.len() } else { usable };
+                scratch.hashes.clear();
+                scratch.hashes.extend_from_slice(&named[..usable.min(named.len())]);
+            }
+            (None, Some((memo, of))) if *of == self.fingerprint => {
                 memo.hash_into(prompt, &mut scratch.hashes)?;
                 scratch.hashes.truncate(usable);
             }
@@ -205,16 +208,6 @@ impl Router {
             }
         }
         Ok(())
-    }
-
-    /// Asks who holds blocks that the caller has named.
-    fn look_up_named(&self, hashes: &[BlockHash], scratch: &mut RouteScratch) {
-        scratch.hashes.clear();
-        scratch.hashes.extend_from_slice(hashes);
-        match &self.picture {
-            Picture::Events { index, .. } => index.find_matches(hashes, &mut scratch.matches),
-            Picture::History(history) => history.find_matches(hashes, &mut scratch.matches),
-        }
     }
 
     /// Asks once more, by content, for those candidates whose hashes are not the hasher's.

@@ -437,3 +437,49 @@ fn a_prefix_that_everybody_asks_for_becomes_known_as_hot() {
     assert_eq!(heard[0], 0.0);
     assert!((15.0..25.0).contains(&heard[199]), "20 a second, not {}", heard[199]);
 }
+
+#[test]
+fn prompts_may_come_as_hashes() {
+    let router = router();
+    let ids = [router.add_endpoint("a").unwrap(), router.add_endpoint("b").unwrap()];
+    let tokens = tokens(4 * BLOCK);
+    router.ingest(ids[1], 0, &stored(&tokens), Time(0)).unwrap();
+    let mut hashes = Vec::new();
+    hasher().hash_into(&Prompt::new(&tokens), &mut hashes).unwrap();
+    let mut scratch = RouteScratch::new(1);
+    let loads = [Load::default(), Load::default()];
+    let mut route = |tokens, hashes| {
+        let input =
+            RouteInput { hashes, loads: &loads, ..RouteInput::new(Prompt::new(tokens), &ids) };
+        let decision = router.route(&input, &mut scratch).unwrap();
+        assert_eq!(decision.endpoint, ids[1]);
+        (decision.matched_blocks, decision.prompt_blocks)
+    };
+    // An engine computes a prompt's last token even where it holds all blocks.
+    assert_eq!(route(&tokens, None), (3, 3));
+    assert_eq!(route(&tokens, Some(&hashes[..])), (3, 3));
+    assert_eq!(route(&[], Some(&hashes[..])), (4, 4));
+    assert_eq!(route(&tokens, Some(&hashes[..2])), (2, 2));
+}
+
+#[test]
+fn hashes_beside_tokens_still_find_what_only_content_names() {
+    let foreign = Scheme::vllm(VllmVersion::LATEST, Algorithm::Sha256, Some("another")).unwrap();
+    let foreign = BlockHasher::builder(foreign).block_size(BLOCK).build().unwrap();
+    let content = Scheme::content("model", b"sixteen or more bytes").unwrap();
+    let content = BlockHasher::builder(content).block_size(BLOCK).build().unwrap();
+    let router = Router::builder(hasher()).check(content, &[]).build().unwrap();
+    let a = router.add_endpoint("a").unwrap();
+    let tokens = tokens(100);
+    router.ingest(a, 0, &stored_by(&foreign, &tokens), Time(0)).unwrap();
+    let mut hashes = Vec::new();
+    hasher().hash_into(&Prompt::new(&tokens), &mut hashes).unwrap();
+    let loads = [Load::default()];
+    let input = RouteInput {
+        hashes: Some(&hashes),
+        loads: &loads,
+        ..RouteInput::new(Prompt::new(&tokens), std::slice::from_ref(&a))
+    };
+    let decision = router.route(&input, &mut RouteScratch::new(1)).unwrap();
+    assert_eq!(decision.matched_blocks, 6);
+}
