@@ -144,6 +144,7 @@ fuzz_target!(|data: &[u8]| {
                 }
                 5 | 6 => {
                     let tokens = input.tokens();
+                    let named = if input.byte() % 4 == 0 { input.hashes() } else { Vec::new() };
                     let row = |input: &mut Input<'_>| Candidate {
                         endpoint: u32::from(input.byte() % 4),
                         waiting_requests: input.number() as u32,
@@ -160,6 +161,9 @@ fuzz_target!(|data: &[u8]| {
                         now_ns: now,
                         prefix_demand: f64::from_bits(input.number()),
                         session: input.text(),
+                        text: if input.byte() % 4 == 0 { input.text() } else { Str::default() },
+                        hashes: if named.is_empty() { null() } else { named.as_ptr() },
+                        hashes_len: named.len(),
                         flags: u32::from(input.byte()),
                         pinned: endpoint,
                         near: input.number() as u32,

@@ -285,6 +285,9 @@ typedef struct kvsched_request {
   const uint64_t *hashes;
   // How many.
   size_t hashes_len;
+  // The prompt as it is written, where no tokenizer is at hand: it is taken for the tokens that
+  // `kvsched_text_tokens` makes of it, and `tokens` has to be empty. NULL: there are tokens or hashes.
+  struct kvsched_str text;
   // `KVSCHED_REQUEST_…`, or-ed: which of the fields below are set.
   uint32_t flags;
   // The adapter it asks for, numbered as in the candidates' rows.
@@ -841,6 +844,26 @@ kvsched_status kvsched_ingest(const struct kvsched_scheduler *scheduler,
                               uint64_t now_ns,
                               struct kvsched_ingested *out,
                               struct kvsched_error *error);
+
+// Takes in a message of a socket that several engines publish to, each under a topic (the message's
+// first frame) of the form `kv@NAME@MODEL`: `kvsched_ingest` for rank `rank` of the engine called
+// NAME, whose number becomes `*endpoint`, for a replay and the like. `endpoint` may be NULL.
+//
+// Fails with `INVALID_ARGUMENT` for a topic of another form, `UNKNOWN_ENDPOINT` if none has that name.
+//
+// # Safety
+//
+// As `kvsched_ingest`; `topic` is readable, `endpoint` NULL or writable.
+kvsched_status kvsched_ingest_topic(const struct kvsched_scheduler *scheduler,
+                                    struct kvsched_str topic,
+                                    uint32_t rank,
+                                    uint64_t sequence,
+                                    const uint8_t *payload,
+                                    size_t payload_len,
+                                    uint64_t now_ns,
+                                    uint32_t *endpoint,
+                                    struct kvsched_ingested *out,
+                                    struct kvsched_error *error);
 
 // Takes in one message of the replay that an earlier call asked for. The engine ends a replay with
 // sequence `UINT64_MAX`; hand that in too.

@@ -1,6 +1,6 @@
 use crate::boundary::boundary;
 use crate::memory::{Out, OutSlice, Str, hand_over, required_text};
-use crate::scheduler::{Scheduler, endpoint_id, fleet, unknown};
+use crate::scheduler::{Scheduler, endpoint_id, fleet, nobody, unknown};
 use crate::status::{Error, Failure, Status};
 use kvsched::{EndpointSpec, RegistryError};
 use std::ffi::c_char;
@@ -91,10 +91,7 @@ pub unsafe extern "C" fn kvsched_endpoint_find(
             unsafe { (required_text("name", name)?, Out::new("endpoint", endpoint)?) };
         // SAFETY: the caller's promise.
         let fleet = unsafe { fleet(scheduler) }?;
-        let found = fleet.router.find_endpoint(name, rank).ok_or_else(|| {
-            let text = format!("no endpoint is called `{name}` rank {rank}");
-            Failure::new(Status::UnknownEndpoint, text)
-        })?;
+        let found = fleet.router.find_endpoint(name, rank).ok_or_else(|| nobody(name, rank))?;
         endpoint.write(found.0.into());
         Ok(())
     };

@@ -1,8 +1,8 @@
 use crate::boundary::boundary;
-use crate::memory::{Out, OutSlice, hand_over, slice};
-use crate::scheduler::{Fleet, Scheduler, endpoint_id, fleet, unknown};
+use crate::memory::{Out, OutSlice, Str, hand_over, required_text, slice};
+use crate::scheduler::{Fleet, Scheduler, endpoint_id, fleet, nobody, unknown};
 use crate::status::{Error, Failure, Status};
-use kvsched::events::{Heard, ReplayMessage};
+use kvsched::events::{Heard, ReplayMessage, Topic};
 use kvsched::{EndpointId, IngestError, Router, Time, Trust};
 use std::ffi::c_char;
 use std::sync::atomic::Ordering;
@@ -88,6 +88,58 @@ pub unsafe extern "C" fn kvsched_ingest(
                 router.ingest(id, sequence, payload, Time(now_ns))
             })
         }
+    };
+    // SAFETY: the caller's promise.
+    unsafe { boundary(error, body) }
+}
+
+/// Takes in a message of a socket that several engines publish to, each under a topic (the message's
+/// first frame) of the form `kv@NAME@MODEL`: `kvsched_ingest` for rank `rank` of the engine called
+/// NAME, whose number becomes `*endpoint`, for a replay and the like. `endpoint` may be NULL.
+///
+/// Fails with `INVALID_ARGUMENT` for a topic of another form, `UNKNOWN_ENDPOINT` if none has that name.
+///
+/// # Safety
+///
+/// As `kvsched_ingest`; `topic` is readable, `endpoint` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvsched_ingest_topic(
+    scheduler: *const Scheduler,
+    topic: Str,
+    rank: u32,
+    sequence: u64,
+    payload: *const u8,
+    payload_len: usize,
+    now_ns: u64,
+    endpoint: *mut u32,
+    out: *mut Ingested,
+    error: *mut Error,
+) -> Status {
+    let body = || {
+        // SAFETY: the caller's promise.
+        let (topic, payload, endpoint, fleet) = unsafe {
+            (
+                required_text("topic", topic)?,
+                slice("payload", payload, payload_len)?,
+                Out::optional("endpoint", endpoint)?,
+                fleet(scheduler)?,
+            )
+        };
+        let name = Topic::parse(topic).map(|topic| topic.endpoint).ok_or_else(|| {
+            let text = format!("`topic` is `{topic}`, not of the form kv@NAME@MODEL");
+            Failure::new(Status::InvalidArgument, text)
+        })?;
+        let id = fleet.router.find_endpoint(name, rank).ok_or_else(|| nobody(name, rank))?;
+        // SAFETY: the caller's promise.
+        unsafe {
+            hear(scheduler, id.0.into(), out, |router, id| {
+                router.ingest(id, sequence, payload, Time(now_ns))
+            })
+        }?;
+        if let Some(endpoint) = endpoint {
+            endpoint.write(id.0.into());
+        }
+        Ok(())
     };
     // SAFETY: the caller's promise.
     unsafe { boundary(error, body) }

@@ -42,8 +42,8 @@ pub use index::{
 };
 pub use ingest::{
     Ingested, KVSCHED_TRUST_APPROXIMATE, KVSCHED_TRUST_DEGRADED, KVSCHED_TRUST_EXACT,
-    KVSCHED_TRUST_STALE, TrustReport, kvsched_diagnose, kvsched_ingest, kvsched_next_sequence,
-    kvsched_replayed, kvsched_tick, kvsched_trust,
+    KVSCHED_TRUST_STALE, TrustReport, kvsched_diagnose, kvsched_ingest, kvsched_ingest_topic,
+    kvsched_next_sequence, kvsched_replayed, kvsched_tick, kvsched_trust,
 };
 pub use ledger::{Outstanding, kvsched_finish, kvsched_first_token, kvsched_outstanding};
 pub use memory::Str;

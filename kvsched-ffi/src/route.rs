@@ -42,6 +42,9 @@ pub struct Request {
     pub hashes: *const u64,
     /// How many.
     pub hashes_len: usize,
+    /// The prompt as it is written, where no tokenizer is at hand: it is taken for the tokens that
+    /// `kvsched_text_tokens` makes of it, and `tokens` has to be empty. NULL: there are tokens or hashes.
+    pub text: Str,
     /// `KVSCHED_REQUEST_…`, or-ed: which of the fields below are set.
     pub flags: u32,
     /// The adapter it asks for, numbered as in the candidates' rows.
@@ -64,6 +67,7 @@ impl Default for Request {
             session: Str::default(),
             hashes: std::ptr::null(),
             hashes_len: 0,
+            text: Str::default(),
             flags: 0,
             lora_id: 0,
             pinned: 0,
@@ -187,9 +191,24 @@ pub unsafe extern "C" fn kvsched_route(
         buffers.decided = false;
         fill_rows(candidates, lora_ids, &mut buffers)?;
         // SAFETY: the caller's promise.
-        let named = unsafe { slice("request.hashes", request.hashes, request.hashes_len) }?;
+        let (named, written) = unsafe {
+            (
+                slice("request.hashes", request.hashes, request.hashes_len)?,
+                text("request.text", request.text)?,
+            )
+        };
         buffers.named(named);
-        let Buffers { route, candidates: ids, loads, decided, hashes, .. } = &mut *buffers;
+        buffers.written(written.unwrap_or_default());
+        let Buffers { route, candidates: ids, loads, decided, hashes, stand_ins, .. } =
+            &mut *buffers;
+        let tokens = match written {
+            None => tokens,
+            Some(_) if tokens.is_empty() => stand_ins,
+            Some(_) => {
+                let text = format!("`request.text` is set, and there are {} tokens", tokens.len());
+                return Err(Failure::new(Status::InvalidArgument, text));
+            }
+        };
         // SAFETY: the caller's promise.
         let chosen = unsafe {
             let known = known(request)?;

@@ -225,6 +225,12 @@ pub(crate) fn unknown(endpoint: u32) -> Failure {
     Failure::new(Status::UnknownEndpoint, text)
 }
 
+/// Nobody has that name.
+pub(crate) fn nobody(name: &str, rank: u32) -> Failure {
+    let text = format!("no endpoint is called `{name}` rank {rank}");
+    Failure::new(Status::UnknownEndpoint, text)
+}
+
 /// What `settings` say.
 ///
 /// # Safety

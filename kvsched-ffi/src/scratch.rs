@@ -24,6 +24,7 @@ pub(crate) struct Buffers {
     pub(crate) candidates: Vec<EndpointId>,
     pub(crate) loads: Vec<Load>,
     pub(crate) hashes: Vec<BlockHash>,
+    pub(crate) stand_ins: Vec<u32>,
     found: PrefixMatches,
     /// Whether `route` holds a decision.
     pub(crate) decided: bool,
@@ -36,6 +37,7 @@ impl Buffers {
             candidates: Vec::new(),
             loads: Vec::new(),
             hashes: Vec::new(),
+            stand_ins: Vec::new(),
             found: PrefixMatches::new(),
             decided: false,
         }
@@ -47,6 +49,11 @@ impl Buffers {
         self.hashes.clear();
         self.hashes.extend(hashes.iter().map(|&hash| BlockHash(hash)));
         (&self.hashes, &mut self.found)
+    }
+
+    /// The stand-ins for the tokens of the caller's text.
+    pub(crate) fn written(&mut self, text: &str) {
+        kvsched::hash::stand_in_tokens([text], &mut self.stand_ins);
     }
 }
 

@@ -82,7 +82,10 @@ fn a_c_client_uses_every_call_under_sanitizers() {
     let compile = |name: &str, flags: &[&str]| {
         let mut command = strict(&cc, "-std=c11", &folder);
         let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c");
-        command.args(flags).arg(sources.join("client.c")).arg(sources.join("parts.c"));
+        command.args(flags);
+        command.args(
+            ["client.c", "parts.c", "alone.c", "misuse.c"].map(|source| sources.join(source)),
+        );
         command.arg(libraries().join("libkvsched_ffi.a")).args(LIBRARIES);
         command.arg("-o").arg(folder.join(name));
         command
@@ -157,6 +160,8 @@ fn the_readmes_example_does_what_the_readme_says() {
     assert_eq!(run(&mut Command::new(build.join("route"))).stdout, said.as_bytes());
 }
 
+/// Installed under a prefix, as kvsched.pc.in says, the library is found by pkg-config: the shared one,
+/// and alone the static one.
 #[test]
 fn pkg_config_tells_how_to_compile() {
     let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -166,13 +171,35 @@ fn pkg_config_tells_how_to_compile() {
     if Command::new("pkg-config").arg("--version").output().is_err() {
         return skipped("pkg-config: there is none");
     }
-    let folder = folder("pkg-config");
-    std::fs::write(folder.join("kvsched.pc"), template.replace("@PREFIX@", "/opt/kv")).unwrap();
-    let mut ask = Command::new("pkg-config");
-    ask.args(["--cflags", "--libs", "--static", "kvsched"]).env("PKG_CONFIG_PATH", &folder);
-    let said = String::from_utf8(ask.output().unwrap().stdout).unwrap();
-    for flag in ["-I/opt/kv/include", "-L/opt/kv/lib", "-lkvsched_ffi", "-lpthread"] {
-        assert!(said.split_whitespace().any(|word| word == flag), "{flag}: {said}");
+    let Some(cc) = compiler("CC", "cc") else { return };
+    let prefix = folder("pkg-config");
+    let (lib, include) = (prefix.join("lib"), prefix.join("include"));
+    std::fs::create_dir(&lib).unwrap();
+    std::fs::create_dir(&include).unwrap();
+    let filled = template.replace("@PREFIX@", prefix.to_str().unwrap());
+    std::fs::write(prefix.join("kvsched.pc"), filled).unwrap();
+    std::fs::copy(crate_dir.join("include/kvsched.h"), include.join("kvsched.h")).unwrap();
+    let flags = |options: &[&str]| {
+        let mut ask = Command::new("pkg-config");
+        ask.args(options).arg("kvsched").env("PKG_CONFIG_PATH", &prefix);
+        let said = String::from_utf8(ask.output().unwrap().stdout).unwrap();
+        said.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let built = libraries();
+    for (library, options) in [
+        ("libkvsched_ffi.a", &["--cflags", "--libs", "--static"][..]),
+        ("libkvsched_ffi.so", &["--cflags", "--libs"]),
+    ] {
+        std::fs::hard_link(built.join(library), lib.join(library)).unwrap();
+        let mut command = Command::new(&cc);
+        command.arg(crate_dir.join("examples/cmake/route.c")).args(flags(options));
+        command.arg("-o").arg(prefix.join("route"));
+        succeed(&mut command);
+        let output = run(Command::new(prefix.join("route")).env("LD_LIBRARY_PATH", &lib));
+        assert_eq!(output.stdout, b"endpoint 1, 0 of 6 blocks cached\n", "{library}");
+        let (program, name) = (std::fs::read(prefix.join("route")).unwrap(), b"libkvsched_ffi.so");
+        let shared = program.windows(name.len()).any(|bytes| bytes == name);
+        assert_eq!(shared, library.ends_with(".so"), "{library} was linked");
     }
 }
 

@@ -127,7 +127,7 @@ fn every_name_is_ours_and_used() {
             assert!(name.starts_with("kvsched_"), "{line}");
         }
     }
-    let clients = ["client.c", "parts.c", "check.h"];
+    let clients = ["client.c", "parts.c", "alone.c", "misuse.c", "check.h"];
     let client =
         clients.map(|c| std::fs::read_to_string(crate_dir.join("tests/c").join(c)).unwrap());
     let client = client.concat();

@@ -30,7 +30,6 @@ static inline void expect_status(kvsched_status got, kvsched_status want, const 
 #define STATUS(call, want) expect_status((call), KVSCHED_STATUS_##want, #call, __LINE__)
 #define OK(call) STATUS(call, OK)
 
-
 static inline kvsched_scheduler *scheduler_of(kvsched_hasher *hasher, const kvsched_settings *settings) {
   kvsched_scheduler *scheduler = NULL;
   kvsched_error error;
@@ -55,7 +54,63 @@ static inline kvsched_scratch *new_scratch(uint64_t seed) {
   return scratch;
 }
 
-/* What parts.c tests. */
+#define BLOCKS 10
+#define BLOCK 16
+#define SECOND 1000000000u
+
+static inline kvsched_hasher *hasher_of_16(void) {
+  kvsched_hasher *hasher = NULL;
+  OK(kvsched_hasher_new_content(kvsched_text("m"), (const uint8_t *)"sixteen or more random bytes", 28,
+                                BLOCK, &hasher, NULL));
+  return hasher;
+}
+
+static inline void fill(uint32_t *tokens, size_t len) {
+  size_t i;
+  for (i = 0; i < len; i++) {
+    tokens[i] = (uint32_t)(7 * i);
+  }
+}
+
+/* A message of an engine that has stored one block of 16 tokens, 0 to 15, in the layout of arrays. */
+static inline size_t stored_message(uint8_t *message) {
+  static const uint8_t start[] = {0x93, 0xcb, 0, 0, 0, 0, 0, 0, 0, 0, 0x91, 0x96, 0xab};
+  size_t n = sizeof start;
+  uint8_t i;
+  memcpy(message, start, n);
+  memcpy(message + n, "BlockStored", 11);
+  n += 11;
+  message[n++] = 0x91;
+  message[n++] = 77;   /* the engine's hash */
+  message[n++] = 0xc0; /* no parent */
+  message[n++] = 0xdc;
+  message[n++] = 0;
+  message[n++] = 16;
+  for (i = 0; i < 16; i++) {
+    message[n++] = i;
+  }
+  message[n++] = 16;
+  message[n++] = 0xc0;
+  message[n++] = 0; /* the rank */
+  return n;
+}
+
+/* Moves a snapshot in small pieces. */
+static inline void carry(kvsched_snapshot *snapshot, kvsched_restore *restore) {
+  uint8_t piece[100];
+  size_t len, pieces = 0;
+  do {
+    OK(kvsched_snapshot_read(snapshot, piece, sizeof piece, &len, NULL));
+    OK(kvsched_restore_push(restore, piece, len, NULL));
+    pieces++;
+  } while (len > 0 && pieces < 10000);
+  EXPECT(len == 0 && pieces > 2);
+}
+
+/* What the other files test. */
 void parts(void);
+void alone(void);
+void misuse(void);
+void threads(void);
 
 #endif
