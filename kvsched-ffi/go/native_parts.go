@@ -2,7 +2,21 @@ package kvsched
 
 // The rest of cgo: the parts without a scheduler, and snapshots.
 
-// #include "kvsched.h"
+/*
+#cgo noescape kvsched_index_match
+#cgo nocallback kvsched_index_match
+#cgo noescape kvsched_index_store
+#cgo nocallback kvsched_index_store
+#cgo noescape kvsched_index_remove
+#cgo nocallback kvsched_index_remove
+#cgo noescape kvsched_stream_receive
+#cgo nocallback kvsched_stream_receive
+#cgo noescape kvsched_stream_replayed
+#cgo nocallback kvsched_stream_replayed
+#cgo noescape kvsched_stream_tick
+#cgo nocallback kvsched_stream_tick
+#include "kvsched.h"
+*/
 import "C"
 
 import "unsafe"
@@ -167,4 +181,22 @@ func listEndpoints(handle schedulerHandle) ([]Endpoint, error) {
 		}
 		all = make([]Endpoint, n)
 	}
+}
+
+func diagnose(handle schedulerHandle, endpoint Endpoint) (string, error) {
+	return grown("diagnose", func(to *C.char, room C.size_t, n *C.size_t, text *C.kvsched_error) C.kvsched_status {
+		return C.kvsched_diagnose(handle, C.uint32_t(endpoint), to, room, n, text)
+	})
+}
+
+// TextTokens appends to out stand-ins for the tokens of a text, where no tokenizer is at hand: each is three
+// of its bytes. For content hashers and schedulers with a history, which recognise prompts by their
+// beginnings; engines' events are of real tokens.
+func TextTokens(text string, out []uint32) ([]uint32, error) {
+	var message C.kvsched_error
+	var n C.size_t
+	start := len(out)
+	out = append(out, make([]uint32, len(text)/3)...)
+	status := C.kvsched_text_tokens(present(text), u32s(out[start:]), C.size_t(len(out)-start), &n, &message)
+	return out[:start+int(n)], failure("text tokens", status, &message)
 }

@@ -25,6 +25,10 @@ type Options struct {
 	InFlightLease time.Duration
 	// ByteBudget is the most bytes that the index may take, at least 65,536. 0: no limit.
 	ByteBudget uint64
+	// Fallback is a content hasher, by which the blocks of an endpoint are named if its engine turns out
+	// to hash otherwise than the scheduler's hasher: every endpoint then has a doctor, who says why
+	// (Scheduler.Diagnose). Nil: nobody checks. It may be closed once the scheduler is there.
+	Fallback *Hasher
 	// MemoBytes is how much of prompts' beginnings every concurrent call may remember, so that a
 	// system prompt that many requests share is hashed once. 0: 4 MiB where blocks are named as an
 	// engine names them, none where they are named by their content, which is as fast; negative: none.

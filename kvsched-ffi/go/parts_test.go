@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
+	"time"
 
 	"kvsched.local/kvsched"
 )
@@ -126,5 +128,122 @@ func TestAStreamIntoAnIndex(t *testing.T) {
 	}
 	if got := must[[]uint32](t)(i.Match(engine, nil)); len(got) != 2 || got[1] != 3 {
 		t.Fatal(got)
+	}
+}
+
+func TestAnEngineThatHashesOtherwiseIsFoundOut(t *testing.T) {
+	content := must[*kvsched.Hasher](t)(kvsched.NewContentHasher("m", []byte("sixteen or more random bytes"), 16))
+	s := must[*kvsched.Scheduler](t)(kvsched.NewScheduler(newHasher(t), kvsched.Options{Fallback: content}))
+	defer s.Close()
+	content.Close()
+	a := must[kvsched.Endpoint](t)(s.AddEndpoint("a"))
+	if told := must[string](t)(s.Diagnose(a)); told != "" {
+		t.Fatal(told)
+	}
+	p := kvsched.Prompt{Tokens: count(100)}
+	must[kvsched.Ingested](t)(s.Ingest(a, 0, storedMessage([]uint64{7, 8}, p.Tokens[:32], 16), 1))
+	if told := must[string](t)(s.Diagnose(a)); told == "" {
+		t.Fatal("hashes of no scheme pass")
+	}
+	if got := must[int](t)(s.CachedTokens(a, &p)); got != 32 {
+		t.Fatal(got)
+	}
+	if _, err := kvsched.NewScheduler(newHasher(t), kvsched.Options{Fallback: content}); !errors.Is(err, kvsched.ErrClosed) {
+		t.Fatal(err)
+	}
+}
+
+func TestPromptsAsHashesAndText(t *testing.T) {
+	h := newHasher(t)
+	s := newScheduler(t, kvsched.Options{HistoryBlocks: 100})
+	a := must[kvsched.Endpoint](t)(s.AddEndpoint("a"))
+	p := kvsched.Prompt{Tokens: count(97)}
+	r := &kvsched.Request{Hashes: must[[]uint64](t)(h.Hash(p, nil)), Candidates: []kvsched.Candidate{{Endpoint: a}}, Record: true}
+	if d := must[kvsched.Decision](t)(s.Route(r)); d.MatchedBlocks != 0 || d.PromptBlocks != 6 {
+		t.Fatalf("%+v", d)
+	}
+	if d := must[kvsched.Decision](t)(s.Route(r)); d.MatchedBlocks != 6 {
+		t.Fatalf("%+v", d)
+	}
+	if !collecting {
+		if n := testing.AllocsPerRun(100, func() { must[kvsched.Decision](t)(s.Route(r)) }); n != 0 {
+			t.Fatal("allocations:", n)
+		}
+	}
+	r.Hashes = []uint64{}
+	if d := must[kvsched.Decision](t)(s.Route(r)); d.PromptBlocks != 0 {
+		t.Fatalf("%+v", d)
+	}
+	text := strings.Repeat("0123456789abcdef", 3) + "and a little more"
+	for _, want := range []uint32{0, 1} {
+		written := &kvsched.Request{Text: text, Candidates: r.Candidates, Record: true}
+		if d := must[kvsched.Decision](t)(s.Route(written)); d.PromptBlocks != 1 || d.MatchedBlocks != want {
+			t.Fatalf("%+v", d)
+		}
+	}
+	p.Tokens = must[[]uint32](t)(kvsched.TextTokens(text, nil))
+	if got := must[int](t)(s.CachedTokens(a, &p)); got != 16 {
+		t.Fatal(got)
+	}
+	if _, err := s.Route(&kvsched.Request{Text: text, Prompt: p, Candidates: r.Candidates}); !errors.Is(err, kvsched.ErrInvalid) {
+		t.Fatal(err)
+	}
+	if got := must[[]uint32](t)(kvsched.TextTokens("abcdefg", []uint32{1})); fmt.Sprint(got) != "[1 6382179 6579558]" {
+		t.Fatal(got)
+	}
+	if _, err := kvsched.TextTokens("\xff\xff\xff", nil); !errors.Is(err, kvsched.ErrInvalid) {
+		t.Fatal(err)
+	}
+}
+
+func TestOneSocketOfSeveralEngines(t *testing.T) {
+	s := newScheduler(t, kvsched.Options{})
+	must[kvsched.Endpoint](t)(s.AddEndpoint("pod-a"))
+	b := must[kvsched.Endpoint](t)(s.AddEndpoint("pod-b"))
+	p := kvsched.Prompt{Tokens: count(33)}
+	payload := storedMessage(must[[]uint64](t)(newHasher(t).Hash(p, nil)), p.Tokens[:32], 16)
+	of, heard, err := s.IngestTopic("kv@pod-b@org/model", 0, 0, payload, 1)
+	if err != nil || of != b || heard.Stored != 2 {
+		t.Fatal(of, heard, err)
+	}
+	if got := must[int](t)(s.CachedTokens(b, &p)); got != 32 {
+		t.Fatal(got)
+	}
+	if _, _, err := s.IngestTopic("kv@pod-c@org/model", 0, 0, payload, 1); !errors.Is(err, kvsched.ErrUnknownEndpoint) {
+		t.Fatal(err)
+	}
+	if _, _, err := s.IngestTopic("kv-events", 0, 0, payload, 1); !errors.Is(err, kvsched.ErrInvalid) {
+		t.Fatal(err)
+	}
+}
+
+// Not only routing: what happens once a request or a message allocates nothing either.
+func TestWarmCallsAllocateNothing(t *testing.T) {
+	if collecting {
+		t.Skip("collections and the race detector allocate")
+	}
+	s := newScheduler(t, kvsched.Options{InFlightLease: time.Hour})
+	a := must[kvsched.Endpoint](t)(s.AddEndpoint("a"))
+	p := kvsched.Prompt{Tokens: count(100)}
+	payload := storedMessage([]uint64{7}, p.Tokens[:16], 16)
+	sequence := uint64(0)
+	for name, call := range map[string]func(){
+		"cached tokens": func() { must[int](t)(s.CachedTokens(a, &p)) },
+		"ledger": func() {
+			ticket := must[kvsched.Ticket](t)(s.Record(a, &p, 1))
+			if err := errors.Join(s.FirstToken(ticket), s.Finish(ticket, 1, 2)); err != nil {
+				t.Fatal(err)
+			}
+			must[kvsched.Outstanding](t)(s.Outstanding(a))
+		},
+		"ingest": func() {
+			must[kvsched.Ingested](t)(s.Ingest(a, sequence, payload, 1))
+			must[kvsched.Ingested](t)(s.Tick(a, 1))
+			sequence++
+		},
+	} {
+		if n := testing.AllocsPerRun(100, call); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
 	}
 }

@@ -79,7 +79,13 @@ type Candidate struct {
 
 // Request is a request to be routed.
 type Request struct {
-	Prompt     Prompt
+	Prompt Prompt
+	// Hashes are those of the prompt's blocks, from Hasher.Hash or elsewhere, where they are known
+	// already: the prompt's tokens are then not looked at. Nil: they are computed.
+	Hashes []uint64
+	// Text is the prompt as it is written, where no tokenizer is at hand: it is taken for the tokens that
+	// TextTokens makes of it. There are no others then. Empty: there are tokens or hashes.
+	Text       string
 	Candidates []Candidate
 	// Now is in nanoseconds on the caller's clock, which is one for all calls.
 	Now int64

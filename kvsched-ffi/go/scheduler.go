@@ -154,6 +154,17 @@ func (s *Scheduler) Ingest(endpoint Endpoint, sequence uint64, payload []byte, n
 	return ingest(handle, endpoint, sequence, payload, now)
 }
 
+// IngestTopic is Ingest for a socket that several engines publish to, each under a topic of the form
+// kv@NAME@MODEL: the message is of the rank of the engine of that name, which is returned.
+func (s *Scheduler) IngestTopic(topic string, rank uint32, sequence uint64, payload []byte, now int64) (Endpoint, Ingested, error) {
+	handle, err := s.use()
+	if err != nil {
+		return 0, Ingested{}, err
+	}
+	defer s.mu.RUnlock()
+	return ingestTopic(handle, topic, rank, sequence, payload, now)
+}
+
 // Replayed takes in one message of the replay that was asked for, up to the one with ReplayEnd.
 func (s *Scheduler) Replayed(endpoint Endpoint, sequence uint64, payload []byte, now int64) (Ingested, error) {
 	handle, err := s.use()
@@ -182,6 +193,17 @@ func (s *Scheduler) Trust(endpoint Endpoint) (Report, error) {
 	}
 	defer s.mu.RUnlock()
 	return trust(handle, endpoint)
+}
+
+// Diagnose is what is wrong between an endpoint's engine and the scheduler, line by line, with what to do
+// about it; empty where nothing is known to be, or nobody checks (Options.Fallback).
+func (s *Scheduler) Diagnose(endpoint Endpoint) (string, error) {
+	handle, err := s.use()
+	if err != nil {
+		return "", err
+	}
+	defer s.mu.RUnlock()
+	return diagnose(handle, endpoint)
 }
 
 // Stats is what the scheduler has seen.
