@@ -1,8 +1,9 @@
 //! The second key space: chunks of KV that may stand anywhere in a prompt.
 
-use kvsched_core::{EndpointId, Tier};
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use crate::{Holder, IndexBuildError, IndexBuilder, IndexStats, Repeat, SharedIndex, StoreError};
+use kvsched_core::{BlockHash, EndpointId, Group, PrefixMatches, Tier};
+use std::hash::Hasher;
+use twox_hash::XxHash64;
 
 /// What names a chunk whose KV is reusable at any position.
 ///
@@ -29,117 +30,139 @@ pub struct ChunkHit {
     pub tier: Tier,
 }
 
-/// Why a chunk was not stored. Nothing has changed then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ChunkError {
-    /// The index is as large as it may be.
-    #[error("one copy more than the limit of {limit}")]
-    Full {
-        /// Most copies there may be.
-        limit: usize,
-    },
+/// What was found, and buffers: keep one a thread, and a query allocates nothing once it has seen
+/// the fleet.
+#[derive(Clone, Debug, Default)]
+pub struct ChunkHits {
+    hits: Vec<ChunkHit>,
+    whole: PrefixMatches,
+    part: PrefixMatches,
+}
+
+impl ChunkHits {
+    /// Nothing yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { hits: Vec::new(), whole: PrefixMatches::new(), part: PrefixMatches::new() }
+    }
+
+    /// One hit an endpoint and position, by position and then by endpoint.
+    #[must_use]
+    pub fn as_slice(&self) -> &[ChunkHit] {
+        &self.hits
+    }
 }
 
 /// Who holds which chunks: keys without parents or order.
 ///
+/// A [`SharedIndex`] of prompts that are one block long: what is said there of threads and of what
+/// a query may see goes for this, too. A key's 128 bits are hashed to 64.
+///
 /// ```
 /// use kvsched_core::{EndpointId, Tier};
-/// use kvsched_index::{ChunkIndex, ChunkKey};
+/// use kvsched_index::{ChunkHits, ChunkIndex, ChunkKey};
 ///
-/// let mut chunks = ChunkIndex::with_limit(1 << 20);
+/// let chunks = ChunkIndex::with_budget(16 << 20)?;
 /// let manual = ChunkKey { content: 7, adapter: 1 };
 /// chunks.store(manual, EndpointId(3), Tier::HOST, true)?;
 ///
-/// let mut hits = Vec::new();
-/// chunks.find(&[ChunkKey { content: 9, ..manual }, manual], &mut hits);
-/// assert_eq!((hits[0].chunk, hits[0].endpoint, hits[0].complete), (1, EndpointId(3), true));
+/// let mut found = ChunkHits::new();
+/// chunks.find(&[ChunkKey { content: 9, ..manual }, manual], &mut found);
+/// let hit = found.as_slice()[0];
+/// assert_eq!((hit.chunk, hit.endpoint, hit.complete), (1, EndpointId(3), true));
 ///
 /// // Another version of the adapter is another chunk.
-/// chunks.find(&[ChunkKey { adapter: 2, ..manual }], &mut hits);
-/// assert!(hits.is_empty());
-/// # Ok::<(), kvsched_index::ChunkError>(())
+/// chunks.find(&[ChunkKey { adapter: 2, ..manual }], &mut found);
+/// assert!(found.as_slice().is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct ChunkIndex {
-    /// Whether the copy is complete.
-    copies: BTreeMap<(ChunkKey, EndpointId, Tier), bool>,
-    limit: usize,
+    copies: SharedIndex,
 }
 
 impl ChunkIndex {
-    /// An empty index of at most `limit` copies (of a chunk, on an endpoint, in a tier).
-    #[must_use]
-    pub const fn with_limit(limit: usize) -> Self {
-        Self { copies: BTreeMap::new(), limit }
-    }
-
-    /// `endpoint` holds the chunk in `tier`, all of it or not. Replaces what was known of that copy.
-    /// O(log copies).
+    /// An empty index of at most `bytes` bytes, at least 65,536; a chunk takes some 200 and every
+    /// further holder 8. At the limit the chunks go that were stored longest ago
+    /// ([`IndexStats::evicted`]).
     ///
     /// # Errors
     ///
-    /// If it is one copy too many.
+    /// If that is too little.
+    pub fn with_budget(bytes: usize) -> Result<Self, IndexBuildError> {
+        Ok(Self { copies: IndexBuilder::default().byte_budget(bytes).build_shared()? })
+    }
+
+    /// `endpoint` holds the chunk in `tier`, all of it or not. Replaces what was known of that copy.
+    /// O(1).
+    ///
+    /// # Errors
+    ///
+    /// If the endpoint's id is out of range.
     pub fn store(
-        &mut self,
+        &self,
         key: ChunkKey,
         endpoint: EndpointId,
         tier: Tier,
         complete: bool,
-    ) -> Result<(), ChunkError> {
-        let is_full = self.copies.len() >= self.limit;
-        match self.copies.entry((key, endpoint, tier)) {
-            Entry::Occupied(mut copy) => *copy.get_mut() = complete,
-            Entry::Vacant(_) if is_full => return Err(ChunkError::Full { limit: self.limit }),
-            Entry::Vacant(place) => {
-                place.insert(complete);
-            }
-        }
+    ) -> Result<(), StoreError> {
+        let holder = Holder { endpoint, tier, group: Group(0) };
+        self.copies.store(holder, None, &[name(key, complete)], Repeat::Known)?;
+        self.copies.remove(holder, &[name(key, !complete)]);
         Ok(())
     }
 
-    /// `endpoint` no longer holds the chunk in `tier`; whether it did. O(log copies).
-    pub fn remove(&mut self, key: ChunkKey, endpoint: EndpointId, tier: Tier) -> bool {
-        self.copies.remove(&(key, endpoint, tier)).is_some()
+    /// `endpoint` no longer holds the chunk in `tier`; whether it did. O(1).
+    pub fn remove(&self, key: ChunkKey, endpoint: EndpointId, tier: Tier) -> bool {
+        let holder = Holder { endpoint, tier, group: Group(0) };
+        // Both: where two threads store one copy at once, it may be there as both.
+        [true, false].map(|c| self.copies.remove(holder, &[name(key, c)])) != [0, 0]
     }
 
-    /// `endpoint` holds no chunk any more. O(copies of everyone).
-    pub fn clear(&mut self, endpoint: EndpointId) {
-        self.copies.retain(|&(_, holder, _), _| holder != endpoint);
+    /// `endpoint` holds no chunk any more. O(its copies).
+    pub fn clear(&self, endpoint: EndpointId) {
+        self.copies.clear(endpoint);
     }
 
-    /// Who holds the chunks of a request: one hit an endpoint and position, by position and then by
-    /// endpoint. `hits` is overwritten. O(log copies) a key and O(1) a copy of it; allocates
-    /// nothing once `hits` is large enough.
-    pub fn find(&self, keys: &[ChunkKey], hits: &mut Vec<ChunkHit>) {
+    /// Who holds the chunks of a request, without a lock. O(endpoints) a key.
+    pub fn find(&self, keys: &[ChunkKey], found: &mut ChunkHits) {
+        let ChunkHits { hits, whole, part } = found;
         hits.clear();
-        let (first, last) = (EndpointId(0), EndpointId(u16::MAX));
         for (chunk, &key) in keys.iter().enumerate() {
-            let range = (key, first, Tier::DEVICE)..=(key, last, Tier::MAX);
-            for (&(_, endpoint, tier), &complete) in self.copies.range(range) {
-                let hit = ChunkHit { chunk, endpoint, complete, tier };
-                match hits.last_mut() {
-                    // Tiers come fastest first: only a complete copy is better than an earlier one.
-                    Some(last) if (last.chunk, last.endpoint) == (chunk, endpoint) => {
-                        if complete && !last.complete {
-                            *last = hit;
-                        }
+            self.copies.find_matches(&[name(key, true)], whole);
+            self.copies.find_matches(&[name(key, false)], part);
+            let first = hits.len();
+            for id in 0..whole.as_slice().len().max(part.as_slice().len()) {
+                let endpoint = EndpointId(id as u16);
+                let complete = whole.blocks(endpoint) > 0;
+                if complete || part.blocks(endpoint) > 0 {
+                    hits.push(ChunkHit { chunk, endpoint, complete, tier: Tier::DEVICE });
+                }
+            }
+            for (complete, matches) in [(true, &*whole), (false, &*part)] {
+                for run in matches.slow_runs() {
+                    let of = &mut hits[first..];
+                    if let Ok(at) = of.binary_search_by_key(&run.endpoint, |hit| hit.endpoint)
+                        && of[at].complete == complete
+                    {
+                        of[at].tier = run.tier;
                     }
-                    _ => hits.push(hit),
                 }
             }
         }
     }
 
-    /// Copies there are.
+    /// How much there is: blocks are chunks, those that are complete and those that are not apart.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.copies.len()
+    pub fn stats(&self) -> IndexStats {
+        self.copies.stats()
     }
+}
 
-    /// Whether nobody holds a chunk.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.copies.is_empty()
-    }
+/// The name of a chunk in the index; incomplete copies have another.
+fn name(key: ChunkKey, complete: bool) -> BlockHash {
+    let mut hasher = XxHash64::with_seed(u64::from(complete));
+    hasher.write(&key.content.to_le_bytes());
+    hasher.write(&key.adapter.to_le_bytes());
+    BlockHash(hasher.finish())
 }

@@ -56,7 +56,7 @@ mod write;
 
 pub use apply::{Applied, Applier, ApplyError, Confirming, Holdings, Identity, Naming};
 pub use builder::{IndexBuildError, IndexBuilder};
-pub use chunks::{ChunkError, ChunkHit, ChunkIndex, ChunkKey};
+pub use chunks::{ChunkHit, ChunkHits, ChunkIndex, ChunkKey};
 pub use group::{GroupError, GroupRule};
 pub use history::RoutingHistory;
 pub use holder::{Holder, Repeat, StoreError, StoreOutcome};

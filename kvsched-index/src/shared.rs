@@ -14,6 +14,19 @@
 //!    writer frees nothing before its own pin ends (`&mut self`).
 //! 4. The `Words` of one structure are reached through one `Exclusive` or one [`Concurrent`],
 //!    never both.
+//!
+//! # Checked with
+//!
+//! loom (`tests/models.rs`, a part of `cargo test`), Miri with the flags that `crossbeam-epoch` needs,
+//! and ThreadSanitizer:
+//!
+//! ```text
+//! cargo test --release -p kvsched-index --test models
+//! MIRIFLAGS="-Zmiri-tree-borrows -Zmiri-permissive-provenance -Zmiri-ignore-leaks" \
+//!     cargo +nightly miri test -p kvsched-index --test concurrent --test probes
+//! RUSTFLAGS=-Zsanitizer=thread cargo +nightly test --release -Zbuild-std \
+//!     --target x86_64-unknown-linux-gnu -p kvsched-index --test concurrent
+//! ```
 #![allow(unsafe_code)]
 
 mod lines;
@@ -25,7 +38,8 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::{Cell, RefCell};
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+pub(crate) use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 const WORD: usize = size_of::<u64>();

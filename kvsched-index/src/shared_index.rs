@@ -13,7 +13,11 @@ use kvsched_core::{BlockHash, EndpointId, EngineHash, Group, PrefixMatches};
 ///
 /// The same structure behind `&self`. Queries take no lock, allocate nothing, and are never
 /// blocked: not by other queries and not by a writer, even one that was suspended in the middle of
-/// its work. Writers take turns.
+/// its work.
+///
+/// Writers take turns, whichever endpoint they write for: one lock is held for a call, about 0.3 µs for
+/// an event of one block and 40 ns a block for a long one (measured on one core). Decode and hash events
+/// before calling, where threads do not wait for each other.
 ///
 /// # Consistency
 ///

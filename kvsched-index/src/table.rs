@@ -1,8 +1,9 @@
 //! A small hash table of cache lines, a part of the directory.
 
+// Nothing else of the crate: the models in `tests` compile this file with atomics of their own.
 use crate::chain::Place;
-use crate::shared::Line;
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::shared::{AtomicU64, Line};
+use std::sync::atomic::Ordering;
 
 /// Slots a bucket, after its first word.
 const SLOTS: usize = 7;

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 use kvsched_core::{EndpointId, Tier};
-use kvsched_index::{ChunkError, ChunkHit, ChunkIndex, ChunkKey};
+use kvsched_index::{ChunkHit, ChunkHits, ChunkIndex, ChunkKey};
 use proptest::prelude::*;
 
 #[derive(Clone, Copy, Debug)]
@@ -30,25 +30,17 @@ proptest! {
     fn chunks_are_found_where_they_are_held(
         ops in proptest::collection::vec(op(), 0..120),
         asked in proptest::collection::vec(key(), 0..6),
-        limit in 1usize..80,
     ) {
-        let mut index = ChunkIndex::with_limit(limit);
+        let index = ChunkIndex::with_budget(1 << 20).unwrap();
         let mut truth: Vec<(ChunkKey, EndpointId, Tier, bool)> = Vec::new();
         for op in ops {
             match op {
                 Op::Store(k, e, t, complete) => {
-                    let full = truth.len() == limit;
-                    let known = truth.iter_mut().find(|c| (c.0, c.1, c.2) == (k, e, t));
-                    let stored = index.store(k, e, t, complete);
-                    match known {
+                    index.store(k, e, t, complete).unwrap();
+                    match truth.iter_mut().find(|c| (c.0, c.1, c.2) == (k, e, t)) {
                         Some(copy) => copy.3 = complete,
-                        None if full => {
-                            prop_assert_eq!(stored, Err(ChunkError::Full { limit }));
-                            continue;
-                        }
                         None => truth.push((k, e, t, complete)),
                     }
-                    prop_assert_eq!(stored, Ok(()));
                 }
                 Op::Remove(k, e, t) => {
                     let before = truth.len();
@@ -60,10 +52,9 @@ proptest! {
                     truth.retain(|c| c.1 != e);
                 }
             }
-            prop_assert_eq!(index.len(), truth.len());
         }
-        let mut hits = Vec::new();
-        index.find(&asked, &mut hits);
+        let mut found = ChunkHits::new();
+        index.find(&asked, &mut found);
         let mut want = Vec::new();
         for (chunk, k) in asked.iter().enumerate() {
             for endpoint in (0..4).map(EndpointId) {
@@ -73,6 +64,23 @@ proptest! {
                 want.extend(tier.map(|tier| ChunkHit { chunk, endpoint, complete, tier }));
             }
         }
-        prop_assert_eq!(hits, want);
+        prop_assert_eq!(found.as_slice(), want);
     }
+}
+
+#[test]
+fn at_its_budget_the_oldest_chunks_go_and_are_counted() {
+    let index = ChunkIndex::with_budget(1 << 20).unwrap();
+    let key = |content| ChunkKey { content, adapter: 0 };
+    for content in 0..100_000 {
+        index.store(key(content), EndpointId(0), Tier::DEVICE, true).unwrap();
+    }
+    let stats = index.stats();
+    assert!(stats.bytes <= 1 << 20, "{stats:?}");
+    assert!(stats.evicted > 50_000, "{stats:?}");
+    let mut found = ChunkHits::new();
+    index.find(&[key(0), key(99_999)], &mut found);
+    assert_eq!(found.as_slice().iter().map(|hit| hit.chunk).collect::<Vec<_>>(), [1]);
+    assert!(index.store(key(1), EndpointId(u16::MAX), Tier::DEVICE, true).is_err());
+    assert!(ChunkIndex::with_budget(10).is_err());
 }

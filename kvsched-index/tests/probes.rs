@@ -250,3 +250,46 @@ fn a_batch_that_repeats_itself_changes_nothing_twice() {
     assert_eq!(index.stats().blocks, 0);
     index.validate();
 }
+
+#[test]
+fn every_id_there_is_comes_and_goes() {
+    let mut index = Index::builder().build().unwrap();
+    // All of them with optimisation: `cargo test --release -p kvsched-index --test probes`.
+    let most = if cfg!(miri) {
+        300
+    } else if cfg!(debug_assertions) {
+        6_000
+    } else {
+        u16::MAX
+    };
+    let ids = || (0..most).map(EndpointId);
+    for e in ids() {
+        let own = 1_000 + u64::from(e.0) * 4;
+        index.store(Holder::device(e), None, &chain(0..3), Repeat::Known).unwrap();
+        let parent = Some(chain(2..3)[0]);
+        index.store(Holder::device(e), parent, &chain(own..own + 2), Repeat::Known).unwrap();
+    }
+    let mut matches = PrefixMatches::new();
+    let ask = |n: u64| [chain(0..3), chain(1_000 + n * 4..1_002 + n * 4)].concat();
+    index.find_matches(&ask(200), &mut matches);
+    assert_eq!(matches.as_slice().len(), ids().count());
+    for e in ids() {
+        assert_eq!(matches.blocks(e), if e.0 == 200 { 5 } else { 3 }, "{e}");
+    }
+    // Every other one leaves; their ids are given to others.
+    ids().filter(|e| e.0 % 2 == 0).for_each(|e| index.remove_endpoint(e));
+    index.store(Holder::device(EndpointId(4)), None, &chain(0..1), Repeat::Known).unwrap();
+    index.find_matches(&ask(201), &mut matches);
+    for e in ids() {
+        let want = match e.0 {
+            201 => 5,
+            4 => 1,
+            n => u32::from(n % 2) * 3,
+        };
+        assert_eq!(matches.blocks(e), want, "{e}");
+    }
+    ids().for_each(|e| index.remove_endpoint(e));
+    index.reclaim();
+    assert_eq!((index.stats().blocks, index.stats().endpoints), (0, 0));
+    index.validate();
+}

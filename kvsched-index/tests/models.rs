@@ -1,0 +1,163 @@
+//! The protocols between the writer and readers, under every interleaving that the memory model allows:
+//! the directory's table with its own code, the other two in small. What is modelled is named at
+//! each; `shared` names the tools for the rest.
+#![cfg(not(miri))]
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+// The code of the crate, with what it takes from it in the terms of the model.
+#[allow(dead_code, unreachable_pub, reason = "a model takes a part of it")]
+#[path = "../src/table.rs"]
+mod table;
+
+mod chain {
+    /// As the crate's.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) struct Place {
+        pub(crate) chain: u32,
+        pub(crate) offset: u16,
+    }
+
+    impl Place {
+        pub(crate) fn to_bits(self) -> u64 {
+            u64::from(self.chain) << 12 | u64::from(self.offset)
+        }
+
+        pub(crate) fn from_bits(bits: u64) -> Self {
+            Self { chain: (bits >> 12) as u32, offset: bits as u16 % 4096 }
+        }
+    }
+}
+
+mod shared {
+    pub(crate) use loom::sync::atomic::AtomicU64;
+
+    #[derive(Debug)]
+    pub(crate) struct Line(pub(crate) [AtomicU64; 8]);
+}
+
+use chain::Place;
+use loom::sync::Arc;
+use loom::sync::atomic::Ordering;
+use loom::thread;
+use shared::{AtomicU64, Line};
+
+/// Tag 0: at home in the first bucket.
+const TAG: u64 = 0;
+
+/// Two buckets of the directory.
+struct Buckets(Vec<Line>);
+
+impl Buckets {
+    /// Entries `ids` under one tag, put in this order.
+    fn of(ids: impl IntoIterator<Item = u32>) -> Arc<Self> {
+        let line = || Line(std::array::from_fn(|_| AtomicU64::new(0)));
+        let buckets = Self((0..2).map(|_| line()).collect());
+        ids.into_iter().for_each(|id| buckets.put(id));
+        Arc::new(buckets)
+    }
+
+    fn slot(id: u32) -> u64 {
+        table::slot_of(TAG, Place { chain: id, offset: 0 })
+    }
+
+    fn put(&self, id: u32) {
+        table::Table::of(&self.0).put(TAG, Self::slot(id));
+    }
+
+    fn take(&self, id: u32) {
+        assert!(table::Table::of(&self.0).take(TAG, Self::slot(id)), "{id} was there");
+    }
+
+    fn finds(&self, id: u32) -> bool {
+        table::Table::of(&self.0).find(TAG, |place| place.chain == id).is_some()
+    }
+}
+
+/// Every interleaving with at most `preemptions` switches in the middle of something.
+fn bounded(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(model);
+}
+
+/// A reader who looks for an entry that stays does not stop short of it while others come and go:
+/// the eighth of a bucket of seven, which has gone on to the next one.
+#[test]
+fn what_went_on_is_found_while_others_come_and_go() {
+    bounded(3, || {
+        let buckets = Buckets::of(1..9);
+        let writer = {
+            let buckets = Arc::clone(&buckets);
+            thread::spawn(move || {
+                buckets.take(3);
+                buckets.put(20);
+                buckets.take(20);
+            })
+        };
+        assert!(buckets.finds(8));
+        writer.join().unwrap();
+    });
+}
+
+/// An entry that a finished write put past a full bucket is found by whoever knows of the write.
+#[test]
+fn what_a_finished_write_put_is_found() {
+    bounded(3, || {
+        let buckets = Buckets::of(1..8);
+        let done = Arc::new(AtomicU64::new(0));
+        let writer = {
+            let (buckets, done) = (Arc::clone(&buckets), Arc::clone(&done));
+            thread::spawn(move || {
+                buckets.put(9);
+                done.store(1, Ordering::Release);
+            })
+        };
+        if done.load(Ordering::Acquire) == 1 {
+            assert!(buckets.finds(9));
+        }
+        writer.join().unwrap();
+    });
+}
+
+/// `holders::put`: an entry moves only to where a reader looks later, first there and then away: who
+/// looks in that order sees it at least once.
+#[test]
+fn an_entry_on_its_way_is_seen() {
+    loom::model(|| {
+        let (lane, list) = (Arc::new(AtomicU64::new(9)), Arc::new(AtomicU64::new(0)));
+        let writer = {
+            let (lane, list) = (Arc::clone(&lane), Arc::clone(&list));
+            thread::spawn(move || {
+                list.store(9, Ordering::Release);
+                lane.store(0, Ordering::Release);
+            })
+        };
+        let seen = [lane.load(Ordering::Acquire), list.load(Ordering::Acquire)];
+        assert!(seen.contains(&9), "{seen:?}");
+        writer.join().unwrap();
+    });
+}
+
+/// `matcher::Step::held_inside`: an entry is changed before its record is given to another, so who
+/// finds the entry unchanged after reading the record has read the right one.
+#[test]
+fn a_record_read_under_an_unchanged_entry_is_its_own() {
+    loom::model(|| {
+        // The entry says record 1, whose bits are 5.
+        let (entry, record) = (Arc::new(AtomicU64::new(1)), Arc::new(AtomicU64::new(5)));
+        let writer = {
+            let (entry, record) = (Arc::clone(&entry), Arc::clone(&record));
+            thread::spawn(move || {
+                entry.store(2, Ordering::Release);
+                record.store(99, Ordering::Release);
+            })
+        };
+        if entry.load(Ordering::Acquire) == 1 {
+            let bits = record.load(Ordering::Acquire);
+            if entry.load(Ordering::Acquire) == 1 {
+                assert_eq!(bits, 5);
+            }
+        }
+        writer.join().unwrap();
+    });
+}
