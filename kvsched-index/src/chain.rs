@@ -10,9 +10,9 @@ pub(crate) const LONGEST: usize = 1 << OFFSET_BITS;
 const OFFSET_BITS: u32 = 12;
 /// Chains are numbered below this.
 const CHAINS: u32 = 1 << 28;
-/// Chains of the first page; every further page has twice as many.
+/// Chains of each of the first four pages; every four further pages have twice as many.
 const FIRST_PAGE: u32 = 64;
-const PAGES: usize = (CHAINS / FIRST_PAGE).ilog2() as usize;
+const PAGES: usize = 4 * (CHAINS / (4 * FIRST_PAGE)).ilog2() as usize;
 /// Holders that a chain has room for in itself.
 pub(crate) const INLINE: usize = 3;
 
@@ -201,9 +201,21 @@ impl Chains {
 
     #[inline]
     fn position(number: u32) -> (usize, usize) {
-        let n = number + FIRST_PAGE - 1;
-        let page = (n / FIRST_PAGE).ilog2();
-        (page as usize, (n - (FIRST_PAGE << page)) as usize)
+        let n = number + 4 * FIRST_PAGE - 1;
+        let doubled = n.ilog2() - (4 * FIRST_PAGE).ilog2();
+        let page = 4 * doubled + (n / (FIRST_PAGE << doubled)) % 4;
+        (page as usize, (n % (FIRST_PAGE << doubled)) as usize)
+    }
+
+    /// Chains of a page.
+    const fn page_len(page: usize) -> usize {
+        (FIRST_PAGE as usize) << (page / 4)
+    }
+
+    /// How many chains the room for `number` brings, if it is not there yet.
+    pub(crate) fn missing(&self, number: u32) -> Option<usize> {
+        let (page, _) = Self::position(number);
+        self.pages[page].get().is_none().then(|| Self::page_len(page))
     }
 
     /// The chain of that number, if there ever was one.
@@ -213,16 +225,16 @@ impl Chains {
         self.pages.get(page)?.get()?.get(i)
     }
 
-    /// The chain of a number never used before, with the bytes that took.
-    pub(crate) fn create(&self, number: u32) -> (&Chain, usize) {
-        let (page, i) = Self::position(number);
+    /// Makes room for the chain of that number, and those that share its page; returns the bytes
+    /// that takes.
+    pub(crate) fn create(&self, number: u32) -> usize {
+        let (page, _) = Self::position(number);
         let mut bytes = 0;
-        let page = self.pages[page].get_or_init(|| {
-            let chains = (FIRST_PAGE as usize) << page;
-            bytes = chains * size_of::<Chain>();
-            (0..chains).map(|_| Chain::new()).collect()
+        self.pages[page].get_or_init(|| {
+            bytes = Self::page_len(page) * size_of::<Chain>();
+            (0..Self::page_len(page)).map(|_| Chain::new()).collect()
         });
-        (&page[i], bytes)
+        bytes
     }
 }
 
@@ -242,7 +254,7 @@ mod tests {
         for number in 1..10_000 {
             assert_eq!(Chains::position(number), next, "number {number}");
             next.1 += 1;
-            if next.1 == (FIRST_PAGE as usize) << next.0 {
+            if next.1 == Chains::page_len(next.0) {
                 next = (next.0 + 1, 0);
             }
         }

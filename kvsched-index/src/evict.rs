@@ -3,10 +3,40 @@
 use crate::chain::{Chain, Entry};
 use crate::detail::{self, Detail};
 use crate::holders;
-use crate::write::Write;
+use crate::write::{Run, Write};
 use std::sync::atomic::Ordering;
 
+/// Chains that a store finds free, if it has so many blocks.
+const SPARE: usize = 16;
+
 impl<'a> Write<'a> {
+    /// Bytes that stay whatever is forgotten: the room of chains.
+    fn room(&self) -> usize {
+        self.own.chain_bytes + self.own.runs.capacity() * size_of::<Run>()
+    }
+
+    /// Whether there may be room for so many more chains: together they take three quarters of the
+    /// budget at most, so that there is something left to put into them.
+    pub(crate) fn may_grow(&self, chains: usize) -> bool {
+        let more = chains * (size_of::<Chain>() + size_of::<Run>());
+        self.own.budget.is_none_or(|budget| self.room() + more <= budget / 4 * 3)
+    }
+
+    /// Before a store of so many blocks: where chains may not become more, sees to it that some are
+    /// free.
+    pub(crate) fn keep_room(&mut self, blocks: usize) {
+        let numbers = self.own.runs.len();
+        let has_room = |chains| self.may_grow(chains);
+        if self.own.budget.is_none()
+            || self.own.chains + blocks.min(SPARE) < numbers - numbers / 16
+            || self.map.chains.missing((numbers + SPARE) as u32).is_none_or(has_room)
+        {
+            return;
+        }
+        self.evict(usize::MAX, self.own.chains / 8 + SPARE);
+        self.own.is_short = true;
+    }
+
     /// Forgets the coldest tails until the index fits its budget with an eighth to spare.
     ///
     /// A tail is a run that no other run continues, or what lies behind the last continuation; a
@@ -19,11 +49,13 @@ impl<'a> Write<'a> {
         }
         self.sweep(usize::MAX);
         self.trim();
-        while self.bytes() > budget - budget / 8 && self.own.blocks > 0 {
+        let room = self.room();
+        let goal = budget - budget.saturating_sub(room) / 8;
+        while self.bytes() > goal && self.own.blocks > 0 {
             // At the average price; the next round corrects it.
-            let over = self.bytes() - (budget - budget / 8);
-            let price = (self.bytes() / self.own.blocks).max(1);
-            self.evict(over / price + 1);
+            let over = self.bytes() - goal;
+            let price = (self.bytes().saturating_sub(room) / self.own.blocks).max(1);
+            self.evict(over / price + 1, usize::MAX);
             self.trim();
         }
         // Without chains, what is left are the blocks of loose groups.
@@ -37,8 +69,9 @@ impl<'a> Write<'a> {
         }
     }
 
-    /// Forgets about `most` blocks, coldest tails first.
-    fn evict(&mut self, most: usize) {
+    /// Forgets about `most` blocks, or until `chains` have ended, coldest tails first.
+    fn evict(&mut self, most: usize, chains: usize) {
+        let fewest = self.own.chains.saturating_sub(chains);
         let mut kept = vec![0u16; self.own.runs.len()];
         let mut by_age = Vec::with_capacity(self.own.chains);
         for (number, run) in self.own.runs.iter().enumerate().skip(1) {
@@ -55,7 +88,7 @@ impl<'a> Write<'a> {
         by_age.sort_unstable_by(|a, b| b.cmp(a));
         let mut evicted = 0;
         for (_, number) in by_age {
-            if evicted >= most {
+            if evicted >= most || self.own.chains <= fewest {
                 break;
             }
             if let Some(chain) = self.map.chains.get(number) {

@@ -65,11 +65,15 @@ impl SharedIndex {
     }
 
     fn write<R>(&self, f: impl FnOnce(&mut Write<'_>) -> R) -> R {
-        self.state.write(|map, own, pin| {
+        let (done, is_short) = self.state.write(|map, own, pin| {
             let done = f(&mut Write { map, own, pin });
             own.bytes = own.bytes.wrapping_add_signed(pin.take_bytes());
-            done
-        })
+            (done, std::mem::take(&mut own.is_short))
+        });
+        if is_short {
+            self.state.catch_up();
+        }
+        done
     }
 
     /// As [`Index::store`](crate::Index::store).

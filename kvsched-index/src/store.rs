@@ -30,6 +30,7 @@ impl<'a> Write<'a> {
             self.keep_budget();
             return Ok(outcome);
         }
+        self.keep_room(hashes.len());
         let outcome = self.store_chained(holder, parent, hashes, repeat)?;
         self.sweep(2 * hashes.len() + 8);
         self.keep_budget();
@@ -107,11 +108,13 @@ impl<'a> Write<'a> {
         let mut previous = parent;
         let mut at = 0;
         while at < hashes.len() {
-            let place = match known {
-                Some(place) => place,
-                None => {
-                    self.append(holder, previous, before, &hashes[at..], outcome.pending && at == 0)
-                }
+            let place = known.or_else(|| {
+                self.append(holder, previous, before, &hashes[at..], outcome.pending && at == 0)
+            });
+            let Some(place) = place else {
+                // There is no room for another chain within the budget.
+                self.own.evicted += (hashes.len() - at) as u64;
+                break;
             };
             let Some(chain) = self.map.chains.get(place.chain) else { break };
             let from = usize::from(place.offset);
@@ -139,7 +142,8 @@ impl<'a> Write<'a> {
     }
 
     /// Writes the unknown blocks at the beginning of `hashes`: behind `before` if that is where a
-    /// chain of this holder alone ends, and into a chain of their own otherwise.
+    /// chain of this holder alone ends, and into a chain of their own otherwise, if there is room for
+    /// one.
     pub(crate) fn append(
         &mut self,
         holder: Holder,
@@ -147,11 +151,11 @@ impl<'a> Write<'a> {
         before: Option<Place>,
         hashes: &[BlockHash],
         pending: bool,
-    ) -> Place {
+    ) -> Option<Place> {
         let continued = before.filter(|b| self.continues(*b, holder, hashes[0]));
         let (number, start) = match continued {
             Some(before) => (before.chain, usize::from(before.offset) + 1),
-            None => (self.begin(parent, pending), 0),
+            None => (self.begin(parent, pending)?, 0),
         };
         let map = self.map;
         let Some(chain) = map.chains.get(number) else {
@@ -203,7 +207,7 @@ impl<'a> Write<'a> {
         if start == 0 && count < most {
             self.fit(chain, end);
         }
-        Place { chain: number, offset: start as u16 }
+        Some(Place { chain: number, offset: start as u16 })
     }
 
     /// Whether a block after `before` belongs into the same chain: it is the end, there is room,
@@ -218,19 +222,16 @@ impl<'a> Write<'a> {
             && holders::all(chain, self.pin, |e| e.endpoint == holder.endpoint)
     }
 
-    /// A new, empty chain.
-    pub(crate) fn begin(&mut self, parent: Option<BlockHash>, pending: bool) -> u32 {
+    /// A new, empty chain, if there is room for one.
+    pub(crate) fn begin(&mut self, parent: Option<BlockHash>, pending: bool) -> Option<u32> {
         if self.own.unused.is_empty() {
             let mut later = self.own.unused_later.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::swap(&mut self.own.unused, &mut later);
         }
-        let number = self.own.unused.pop().unwrap_or_else(|| {
-            self.own.runs.push(Run::default());
-            let number = (self.own.runs.len() - 1) as u32;
-            let (_, bytes) = self.map.chains.create(number);
-            self.pin.count(bytes as isize);
-            number
-        });
+        let number = match self.own.unused.pop() {
+            Some(number) => number,
+            None => self.new_number()?,
+        };
         self.own.runs[number as usize] = Run {
             parent,
             touched: self.own.clock,
@@ -241,7 +242,23 @@ impl<'a> Write<'a> {
             self.own.waiting.entry(parent).or_default().push(number);
         }
         self.own.chains += 1;
-        number
+        Some(number)
+    }
+
+    /// A number never used before, and room for its chain.
+    fn new_number(&mut self) -> Option<u32> {
+        let number = self.own.runs.len() as u32;
+        if let Some(chains) = self.map.chains.missing(number) {
+            if !self.may_grow(chains) {
+                return None;
+            }
+            self.own.runs.reserve_exact(chains);
+            let bytes = self.map.chains.create(number);
+            self.own.chain_bytes += bytes;
+            self.pin.count(bytes as isize);
+        }
+        self.own.runs.push(Run::default());
+        Some(number)
     }
 
     /// A block has arrived: those who waited for it are pending no more.

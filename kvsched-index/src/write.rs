@@ -38,12 +38,16 @@ pub(crate) struct Writer {
     pub(crate) blocks: usize,
     pub(crate) chains: usize,
     pub(crate) bytes: usize,
+    /// Those of `bytes` that are room for chains.
+    pub(crate) chain_bytes: usize,
     pub(crate) pending_limit: usize,
     pub(crate) unit: u32,
     /// Counts writes: the time that "coldest" is measured in.
     pub(crate) clock: u32,
     pub(crate) budget: Option<usize>,
     pub(crate) evicted: u64,
+    /// Whether numbers of chains are awaited that readers may still mean.
+    pub(crate) is_short: bool,
     pub(crate) names: Names,
     /// Room in all owners' lists of chains.
     pub(crate) owned_chains: usize,
@@ -124,11 +128,13 @@ impl Writer {
             blocks: 0,
             chains: 0,
             bytes: 0,
+            chain_bytes: 0,
             pending_limit,
             unit,
             clock: 0,
             budget,
             evicted: 0,
+            is_short: false,
             names: Names::default(),
             owned_chains: 0,
             group_bytes: 0,

@@ -111,6 +111,35 @@ fn a_budget_is_kept_and_matches_are_never_too_long() {
     assert!(index.stats().evicted > 0);
 }
 
+/// Prompts of a block share nothing: nearly all of their bytes are the room of runs, which stays.
+#[test]
+fn a_budget_is_kept_by_prompts_of_one_block_too() {
+    for budget in [1 << 16, 300_000, 1 << 20] {
+        let mut index = Index::builder().byte_budget(budget).build().unwrap();
+        let shared = Index::builder().byte_budget(budget).build_shared().unwrap();
+        let holder = Holder::device(EndpointId(0));
+        let mut found = PrefixMatches::new();
+        for n in 0..15_000 {
+            let block = [BlockHash(n)];
+            index.store(holder, None, &block, Repeat::Known).unwrap();
+            shared.store(holder, None, &block, Repeat::Known).unwrap();
+            index.find_matches(&block, &mut found);
+            assert_eq!(found.as_slice(), [1], "block {n} of {budget} bytes");
+            shared.find_matches(&block, &mut found);
+            assert_eq!(found.as_slice(), [1], "shared block {n} of {budget} bytes");
+            for stats in [index.stats(), shared.stats()] {
+                assert!(stats.bytes <= budget, "{stats:?} of {budget} bytes");
+            }
+        }
+        for stats in [index.stats(), shared.stats()] {
+            assert!(stats.blocks > budget / 250, "{stats:?} of {budget} bytes");
+            assert_eq!(stats.blocks as u64 + stats.evicted, 15_000);
+        }
+        index.validate();
+        shared.validate();
+    }
+}
+
 #[test]
 fn a_warm_query_allocates_nothing() {
     let mut index = Index::builder().build().unwrap();
