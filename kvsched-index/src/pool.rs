@@ -113,10 +113,19 @@ impl Write<'_> {
             scopes.push(Scope { endpoint, holders });
             let owners = &mut self.own.owners;
             owners.resize_with(owners.len().max(endpoint.index() + 1), Owner::default);
-            self.map.endpoints.store(owners.len(), Ordering::Release);
         }
         self.publish_scopes(scopes);
+        self.forget_last_owners();
         Ok(())
+    }
+
+    /// Endpoints number as many as have groups or pools.
+    pub(crate) fn forget_last_owners(&mut self) {
+        let used = self.own.owners.iter().rposition(|o| !o.groups.is_empty()).map_or(0, |i| i + 1);
+        let scopes = self.map.scopes.load();
+        let used = scopes.iter().fold(used, |used, s| used.max(s.endpoint.index() + 1));
+        self.own.owners.truncate(used);
+        self.map.endpoints.store(used, Ordering::Release);
     }
 
     /// Nobody shares with `endpoint` any more, and it with nobody.

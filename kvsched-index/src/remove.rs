@@ -188,11 +188,7 @@ impl<'a> Write<'a> {
             self.publish_loose(endpoint);
         }
         self.leave_pools(endpoint);
-        let used = self.own.owners.iter().rposition(|o| !o.groups.is_empty()).map_or(0, |i| i + 1);
-        let scopes = self.map.scopes.load();
-        let used = scopes.iter().fold(used, |used, s| used.max(s.endpoint.index() + 1));
-        self.own.owners.truncate(used);
-        self.map.endpoints.store(used, Ordering::Release);
+        self.forget_last_owners();
     }
 
     /// Forgets up to about `most` blocks that clears have left without a holder.

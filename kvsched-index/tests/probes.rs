@@ -293,3 +293,18 @@ fn every_id_there_is_comes_and_goes() {
     assert_eq!((index.stats().blocks, index.stats().endpoints), (0, 0));
     index.validate();
 }
+
+#[test]
+fn who_has_neither_blocks_nor_pools_counts_no_more() {
+    let mut index = Index::builder().build().unwrap();
+    store(&mut index, W0, 0..10);
+    let far = EndpointId(500);
+    index.set_pools(far, &[W0.endpoint]).unwrap();
+    assert_eq!(index.stats().endpoints, 501);
+    index.set_pools(far, &[]).unwrap();
+    assert_eq!(index.stats().endpoints, 1);
+    let mut matches = PrefixMatches::new();
+    index.find_matches(&chain(0..10), &mut matches);
+    assert_eq!(matches.as_slice(), [10]);
+    index.validate();
+}
