@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Most blocks of a chain; longer runs continue in another.
 pub(crate) const LONGEST: usize = 1 << OFFSET_BITS;
 const OFFSET_BITS: u32 = 12;
-/// Chains are numbered below this.
-const CHAINS: u32 = 1 << 28;
+/// The highest number of a chain; it has 28 bits in a [`Place`].
+pub(crate) const MOST_CHAINS: u32 = (1 << 28) - 4 * FIRST_PAGE;
 /// Chains of each of the first four pages; every four further pages have twice as many.
 const FIRST_PAGE: u32 = 64;
-const PAGES: usize = 4 * (CHAINS / (4 * FIRST_PAGE)).ilog2() as usize;
+const PAGES: usize = 4 * (28 - (4 * FIRST_PAGE).ilog2()) as usize;
 /// Holders that a chain has room for in itself.
 pub(crate) const INLINE: usize = 3;
 
@@ -215,7 +215,8 @@ impl Chains {
     /// How many chains the room for `number` brings, if it is not there yet.
     pub(crate) fn missing(&self, number: u32) -> Option<usize> {
         let (page, _) = Self::position(number);
-        self.pages[page].get().is_none().then(|| Self::page_len(page))
+        let missing = self.pages.get(page).is_some_and(|page| page.get().is_none());
+        missing.then(|| Self::page_len(page))
     }
 
     /// The chain of that number, if there ever was one.
@@ -258,7 +259,8 @@ mod tests {
                 next = (next.0 + 1, 0);
             }
         }
-        assert!(Chains::position(CHAINS - FIRST_PAGE).0 < PAGES);
+        assert_eq!(Chains::position(MOST_CHAINS), (PAGES - 1, Chains::page_len(PAGES - 1) - 1));
+        assert_eq!(Chains::position(MOST_CHAINS + 1).0, PAGES);
     }
 
     proptest::proptest! {

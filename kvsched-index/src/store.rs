@@ -1,6 +1,6 @@
 //! Stores.
 
-use crate::chain::{Chain, LONGEST, Place};
+use crate::chain::{Chain, LONGEST, MOST_CHAINS, Place};
 use crate::holders;
 use crate::loose::LooseGroup;
 use crate::shared::Fresh;
@@ -248,6 +248,9 @@ impl<'a> Write<'a> {
     /// A number never used before, and room for its chain.
     fn new_number(&mut self) -> Option<u32> {
         let number = self.own.runs.len() as u32;
+        if number > MOST_CHAINS {
+            return None;
+        }
         if let Some(chains) = self.map.chains.missing(number) {
             if !self.may_grow(chains) {
                 return None;
