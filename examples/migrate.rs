@@ -54,6 +54,9 @@ schedulingProfiles:
       - pluginRef: max-score-picker
 ";
 
+/// YAML readers take time quadratic in nesting.
+const MOST_BYTES: usize = 64 << 10;
+
 const PODS: [&str; 5] = ["decode-0", "decode-1", "decode-2", "prefill-0", "encode-0"];
 
 fn main() -> ExitCode {
@@ -71,8 +74,13 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         Some(path) => std::fs::read_to_string(path)?,
         None => GUIDE.to_owned(),
     };
+    if text.len() > MOST_BYTES {
+        return Err(format!("a configuration of {} bytes; at most {MOST_BYTES}", text.len()).into());
+    }
     let config: Config = serde_yaml_ng::from_str(&text)?;
-    let profiles = config.profiles(&Registry::new())?;
+    let registry = Registry::new();
+    let profiles = config.profiles(&registry)?;
+    let pair = config.pair(&registry)?;
     let elsewhere: Vec<_> = config.elsewhere().collect();
     println!("left to the gateway around: {}\n", elsewhere.join(", "));
 
@@ -84,7 +92,8 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let loads = [(0, 0.62), (3, 0.80), (0, 0.35), (0, 0.10), (0, 0.0)]
         .map(|(waiting_requests, kv_usage)| Load { waiting_requests, kv_usage, ..Load::default() });
 
-    let (mut rng, mut scratch) = (Rng::new(args.seed), Scratch::new());
+    let pod = |e: EndpointId| PODS[e.index()];
+    let (mut rng, mut scratch, mut second) = (Rng::new(args.seed), Scratch::new(), Scratch::new());
     for (what, held) in [
         ("a prompt that decode-0 mostly holds", [400, 90, 0, 0, 0]),
         ("a prompt that busy decode-1 holds, half of it on its host", [0, 440, 90, 0, 0]),
@@ -110,7 +119,16 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
                 continue;
             }
             let receipt = Receipt::of(profile, &scratch).ok_or("nothing was decided")?;
-            println!("{}", receipt.explain(|e| PODS[e.index()].to_owned()));
+            println!("{}", receipt.explain(|e| pod(e).to_owned()));
+        }
+        match pair.as_ref().map(|pair| pair.decide(input, &mut rng, &mut scratch, &mut second)) {
+            None => {}
+            Some(Err(nobody)) => println!("{what}, all stages: {nobody}\n"),
+            Some(Ok((decode, prefill))) => println!(
+                "{what}, all stages: {} computes it, {} answers\n",
+                pod(prefill.map_or(decode.endpoint, |p| p.endpoint)),
+                pod(decode.endpoint)
+            ),
         }
     }
     Ok(())

@@ -1,9 +1,21 @@
 //! What somebody who misspelt a name probably meant.
 
 /// The name in `known` that takes the fewest insertions, deletions and replacements to reach
-/// from `word`, without regard to case; `None` if `known` is empty.
+/// from `word`, without regard to case; `None` if `known` is empty. Only the first 64 characters
+/// count, so that a word of megabytes costs no more than one that somebody mistyped.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    known.into_iter().min_by_key(|name| distance(word, name))
+    known.into_iter().min_by_key(|name| distance(start(word), start(name)))
+}
+
+/// `word` for a message: no more than its start if it is long.
+#[cfg(feature = "serde")]
+pub(crate) fn shown(word: &str) -> String {
+    let start = start(word);
+    if start.len() < word.len() { format!("{start}…") } else { word.to_owned() }
+}
+
+fn start(word: &str) -> &str {
+    word.char_indices().nth(64).map_or(word, |(end, _)| &word[..end])
 }
 
 /// Levenshtein's distance of the lower-cased words. O(|a|·|b|).
@@ -34,5 +46,7 @@ mod tests {
         assert_eq!(distance("queue", "queue"), 0);
         assert_eq!(nearest("que-scorer", ["prefix-scorer", "queue-scorer"]), Some("queue-scorer"));
         assert_eq!(nearest("x", []), None);
+        let long = "ä".repeat(10_000_000);
+        assert_eq!(nearest(&long, ["ä", "b"]), Some("ä"));
     }
 }

@@ -12,17 +12,30 @@ use kvsched_core::{Decision, EndpointId, Request, Rng, RouteError};
 /// Images, sounds and films may have a stage before both: [`Pair::encode`].
 #[derive(Debug)]
 pub struct Pair {
-    prefill: Profile,
+    /// Who prefills apart, from how many uncached tokens on.
+    prefill: Option<(Profile, u32)>,
     decode: Profile,
-    threshold: u32,
     encode: Option<Profile>,
 }
 
 impl Pair {
     /// Splits off a prefill of at least `threshold` uncached tokens; with 0 none, as in llm-d.
     #[must_use]
-    pub const fn new(prefill: Profile, decode: Profile, threshold: u32) -> Self {
-        Self { prefill, decode, threshold, encode: None }
+    pub fn new(prefill: Profile, decode: Profile, threshold: u32) -> Self {
+        let pair = Self::together(decode);
+        if threshold == 0 { pair } else { Self { prefill: Some((prefill, threshold)), ..pair } }
+    }
+
+    /// Splits off every prefill: llm-d's `always-disagg-pd-decider`.
+    #[must_use]
+    pub const fn always(prefill: Profile, decode: Profile) -> Self {
+        Self { prefill: Some((prefill, 0)), decode, encode: None }
+    }
+
+    /// Never splits off a prefill; for [`Pair::encode`].
+    #[must_use]
+    pub const fn together(decode: Profile) -> Self {
+        Self { prefill: None, decode, encode: None }
     }
 
     /// Has prompts with multimodal items encoded by whom `profile` chooses:
@@ -47,14 +60,15 @@ impl Pair {
         prefill_scratch: &mut Scratch,
     ) -> Result<(Decision, Option<Decision>), RouteError> {
         let decode = self.decode.decide(input, rng, decode_scratch)?;
+        let Some((prefill, threshold)) = &self.prefill else { return Ok((decode, None)) };
         let cached = decode.matched_blocks.saturating_mul(input.request.block_size);
         let uncached = input.request.prompt_tokens.saturating_sub(cached);
-        if self.threshold == 0 || uncached < self.threshold {
+        if uncached < *threshold {
             return Ok((decode, None));
         }
         let request = Request { near: Some(decode.endpoint), ..input.request };
         let input = DecideInput { request, ..input };
-        let prefill = self.prefill.decide(input, rng, prefill_scratch)?;
+        let prefill = prefill.decide(input, rng, prefill_scratch)?;
         Ok((decode, Some(prefill)))
     }
 

@@ -140,7 +140,7 @@ fn every_plugin_type_can_be_made() {
         let named = profile.filters().any(|f| f.name() == kind)
             || profile.scorers().any(|(s, _)| s.name() == kind)
             || profile.picker().name() == kind
-            || kind == "by-label-selector";
+            || ["by-label-selector", "kv-cache-scorer"].contains(&kind);
         assert!(named, "{kind} does not go by its name");
         let misspelt = format!("plugins: [{{type: {kind}, parameters: {{zzz: 1}}}}]");
         assert!(profiles(&misspelt).is_err(), "{kind} takes a parameter it does not have");
@@ -177,6 +177,14 @@ fn faults_are_named_with_what_was_probably_meant() {
         (
             "plugins: [{type: load-aware-scorer, parameters: [1]}]",
             "`load-aware-scorer`: parameters must be a map, it is a list",
+        ),
+        (
+            "plugins: [{type: decision-tree-filter}]",
+            "plugin type `decision-tree-filter` does not exist here; take its filters one after the other, and `queue-scorer`",
+        ),
+        (
+            "{plugins: [{type: queue-scorer}], schedulingProfiles: [{name: p}, {name: p}]}",
+            "two profiles are called `p`",
         ),
         ("plugins: [{type: by-label}]", "`by-label` needs the parameter `label`"),
         (
@@ -268,4 +276,58 @@ fn a_profile_may_name_plugins_of_other_parts() {
     let scorers: Vec<_> = profiles[0].1.scorers().map(|(s, weight)| (s.name(), weight)).collect();
     assert_eq!(scorers, [("queue-scorer", 2.0)]);
     assert!(config.elsewhere().eq(["openai-parser"]));
+}
+
+#[test]
+fn malformed_text_is_refused_with_its_place() {
+    let cases = [
+        (
+            "plugins:\n- type: queue-scorer\n  parameters:\n    a: 1\n    a: 2\n",
+            "plugins[0].parameters: `a` is there twice at line 4 column 5",
+        ),
+        (
+            "plugins:\n- type: queue-scorer\n  type: max-score-picker\n",
+            "plugins[0]: duplicate field `type` at line 2 column 3",
+        ),
+        (
+            "plugins:\n- type: queue-scorer\n  paramters: {}\n",
+            "plugins[0]: unknown field `paramters`, expected one of `type`, `name`, `parameters` at line 3 column 3",
+        ),
+        (
+            "schedulingProfiles:\n- name: p\n  plugins:\n  - {pluginRef: q, weight: heavy}\n",
+            "schedulingProfiles[0].plugins[0].weight: invalid type: string \"heavy\", expected f64 at line 4 column 28",
+        ),
+        ("plugins: [", "did not find expected node content at line 2 column 1"),
+    ];
+    for (yaml, want) in cases {
+        let error = serde_yaml_ng::from_str::<Config>(yaml).expect_err("a fault").to_string();
+        assert!(error.contains(want), "{error}");
+    }
+}
+
+/// What a stranger may send: none of it may take memory or time out of proportion.
+#[test]
+fn bombs_are_defused() {
+    let read = |yaml: &str| serde_yaml_ng::from_str::<Config>(yaml);
+    let mut aliases = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for i in 1..40 {
+        let last = format!("*a{}", i - 1);
+        aliases += &format!("a{i}: &a{i} [{}]\n", [last.as_str(); 9].join(", "));
+    }
+    assert!(read(&format!("dataLayer:\n  {}", aliases.replace('\n', "\n  "))).is_err());
+    assert!(read(&format!("dataLayer: {}{}", "[".repeat(2_000), "]".repeat(2_000))).is_err());
+
+    let many: String =
+        (0..20_000).map(|i| format!("- {{type: queue-scorer, name: q{i}}}\n")).collect();
+    let references: String = (0..20_000).map(|i| format!("  - pluginRef: q{i}\n")).collect();
+    let yaml = format!("plugins:\n{many}schedulingProfiles:\n- name: p\n  plugins:\n{references}");
+    let profiles = profiles(&yaml).expect("sound");
+    assert_eq!(profiles[0].1.scorers().len(), 20_000);
+    let long = "q".repeat(1 << 20);
+    let unknown = error(&format!("plugins: [{{type: {long}}}]"));
+    assert!(unknown.len() < 1000, "{} bytes of message", unknown.len());
+    let unknown = error(&format!(
+        "plugins:\n{many}schedulingProfiles: [{{name: {long}, plugins: [{{pluginRef: {long}}}]}}]"
+    ));
+    assert!(unknown.len() < 1000, "{} bytes of message", unknown.len());
 }

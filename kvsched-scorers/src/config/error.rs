@@ -26,6 +26,14 @@ pub enum ConfigError {
         /// The known type closest to it.
         nearest: String,
     },
+    /// A plugin type of llm-d or the Inference Extension that does not exist here.
+    #[error("plugin type `{kind}` does not exist here; take {instead}")]
+    NotHere {
+        /// The type.
+        kind: String,
+        /// What does its work here.
+        instead: &'static str,
+    },
     /// A parameter the plugin does not have.
     #[error("`{plugin}` has no parameter `{parameter}`{}", did_you_mean(.nearest))]
     UnknownParameter {
@@ -76,6 +84,32 @@ pub enum ConfigError {
     DuplicateName {
         /// Their name.
         name: String,
+    },
+    /// Two profiles of one name.
+    #[error("two profiles are called `{name}`")]
+    DuplicateProfile {
+        /// Their name.
+        name: String,
+    },
+    /// A profile handler refers to a plugin that is not declared, or is no decider.
+    #[error("`{handler}` is to ask `{name}`, which is no declared decider{}", did_you_mean(.nearest))]
+    UnknownDecider {
+        /// The handler's type.
+        handler: String,
+        /// The reference.
+        name: String,
+        /// The declared decider closest to it, empty if there is none.
+        nearest: String,
+    },
+    /// A profile handler without the profile that decides who answers.
+    #[error("`{handler}` needs the profile `{profile}`{}", did_you_mean(.nearest))]
+    MissingProfile {
+        /// The handler's type.
+        handler: String,
+        /// The profile.
+        profile: String,
+        /// The declared profile closest to it, empty if there is none.
+        nearest: String,
     },
     /// A profile refers to a plugin that is not declared.
     #[error("profile `{profile}` refers to `{name}`, which is not declared{}", did_you_mean(.nearest))]

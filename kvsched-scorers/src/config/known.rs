@@ -7,71 +7,19 @@ use crate::filter::{self, Label, Metric, Rule};
 use crate::{Proximity, picker, scorer};
 use kvsched_core::{Filter, Picker, Scorer, Tier};
 
-/// llm-d's plugin types, as of August 2026, that belong to other parts of a router.
-pub(super) const ELSEWHERE: [&str; 54] = [
-    "agent-identity",
-    "always-disagg-multimodal-decider",
-    "always-disagg-pd-decider",
-    "anthropic-parser",
-    "approx-prefix-cache-producer",
-    "burst-prefix-cache-producer",
-    "concurrency-detector",
-    "core-metrics-extractor",
-    "data-parallel-profile-handler",
-    "dcgm-data-source",
-    "dcgm-extractor",
-    "destination-endpoint-served-verifier",
-    "disagg-headers-handler",
-    "disagg-profile-handler",
-    "edf-ordering-policy",
-    "endpoint-notification-source",
-    "fcfs-ordering-policy",
-    "file-discovery",
-    "global-strict-fairness-policy",
-    "header-profile-handler",
-    "inflight-load-producer",
-    "latency-slo-admitter",
-    "local-syncer",
-    "metrics-data-source",
-    "mm-embeddings-cache-producer",
-    "mock-metrics-source",
-    "models-data-extractor",
-    "models-data-source",
-    "openai-parser",
-    "passthrough-parser",
-    "pd-profile-handler",
-    "precise-prefix-cache-producer",
-    "predicted-latency-producer",
-    "prefill-header-handler",
-    "prefix-based-pd-decider",
-    "priority-holdback-policy",
-    "priority-then-time-eviction-order-policy",
-    "probabilistic-admitter",
-    "program-aware-fairness",
-    "request-attribute-reporter",
-    "round-robin-fairness-policy",
-    "session-id-producer",
-    "sglanghttp-parser",
-    "sheddable-eviction-filter",
-    "single-profile-handler",
-    "slo-deadline-ordering-policy",
-    "soft-reflective-ceiling-policy",
-    "static-usage-limit-policy",
-    "token-producer",
-    "topology-extractor",
-    "utilization-detector",
-    "vertexai-parser",
-    "vllmgrpc-parser",
-    "vllmhttp-parser",
-];
-
 type Made = Result<Plugin, ConfigError>;
 
-pub(super) fn register(registry: &mut Registry) {
-    scorers(registry);
-    other_routers(registry);
-    filters(registry);
-    pickers(registry);
+impl Registry {
+    /// All plugins of this crate.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Self::empty();
+        scorers(&mut registry);
+        other_routers(&mut registry);
+        filters(&mut registry);
+        pickers(&mut registry);
+        registry
+    }
 }
 
 fn made(scorer: impl Scorer + 'static) -> Made {
@@ -115,7 +63,10 @@ fn scorers(r: &mut Registry) {
             word => return Err(p.unknown_word("headroomSelectionStrategy", word, &STRATEGIES)),
         })
     });
-    r.add(scorer::KvCacheUtilization::NAME, |_| made(scorer::KvCacheUtilization));
+    // Its name in the Inference Extension 0.5 and llm-d 0.3.
+    for name in [scorer::KvCacheUtilization::NAME, "kv-cache-scorer"] {
+        r.add(name, |_| made(scorer::KvCacheUtilization));
+    }
     r.add(scorer::LoadAware::NAME, |p| {
         let scorer = scorer::LoadAware::new();
         made(match p.number("threshold")? {
@@ -142,6 +93,10 @@ fn scorers(r: &mut Registry) {
     });
     r.add(scorer::PrefixCache::NAME, |p| {
         p.accept(&["prefixMatchInfoProducerName"]);
+        // Of the index that these scorers kept themselves: the caller's matches stand in for it.
+        p.accept(&["autoTune", "blockSize", "blockSizeTokens", "hashBlockSize"]);
+        p.accept(&["lruCapacityPerServer", "maxPrefixBlocksToMatch", "maxPrefixTokensToMatch"]);
+        p.accept(&["mode", "tokenProcessorConfig", "indexerConfig", "kvEventsConfig"]);
         let weight = p.number("matchLengthWeight")?.unwrap_or(0.0);
         let scale = p.number("matchLengthScaleTokens")?;
         let scale = scale.unwrap_or(scorer::PrefixCache::LENGTH_SCALE);

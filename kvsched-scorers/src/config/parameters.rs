@@ -1,5 +1,5 @@
 use super::{ConfigError, Value};
-use crate::nearest::nearest;
+use crate::nearest::{nearest, shown};
 
 /// The parameters of one plugin, read by name.
 ///
@@ -137,7 +137,7 @@ impl<'a> Parameters<'a> {
         ConfigError::UnknownWord {
             plugin: self.plugin.to_owned(),
             parameter: name.to_owned(),
-            word: word.to_owned(),
+            word: shown(word),
             nearest: nearest(word, words.iter().copied()).unwrap_or_default().to_owned(),
         }
     }
@@ -153,7 +153,7 @@ impl<'a> Parameters<'a> {
             None => Ok(()),
             Some((key, _)) => Err(ConfigError::UnknownParameter {
                 plugin: self.plugin.to_owned(),
-                parameter: key.clone(),
+                parameter: shown(key),
                 nearest: nearest(key, self.asked.iter().copied()).unwrap_or_default().to_owned(),
             }),
         }

@@ -1,5 +1,6 @@
-use super::{ConfigError, Parameters, Value, known};
-use crate::nearest::nearest;
+use super::elsewhere::{INSTEAD, OTHER_PARTS};
+use super::{ConfigError, Parameters, Value};
+use crate::nearest::{nearest, shown};
 use kvsched_core::{Filter, Picker, Scorer};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -45,12 +46,8 @@ pub(super) enum Plugin {
 }
 
 impl Registry {
-    /// All plugins of this crate.
-    #[must_use]
-    pub fn new() -> Self {
-        let mut registry = Self { makers: BTreeMap::new() };
-        known::register(&mut registry);
-        registry
+    pub(super) const fn empty() -> Self {
+        Self { makers: BTreeMap::new() }
     }
 
     /// Adds the filter type `kind`, in place of one of that name.
@@ -114,9 +111,12 @@ impl Registry {
 
     pub(super) fn make(&self, kind: &str, parameters: &Value) -> Result<Plugin, ConfigError> {
         let Some(make) = self.makers.get(kind) else {
-            let known = self.types().chain(known::ELSEWHERE);
+            if let Some((_, instead)) = INSTEAD.iter().find(|(name, _)| *name == kind) {
+                return Err(ConfigError::NotHere { kind: kind.to_owned(), instead });
+            }
+            let known = self.types().chain(OTHER_PARTS);
             return Err(ConfigError::UnknownType {
-                kind: kind.to_owned(),
+                kind: shown(kind),
                 nearest: nearest(kind, known).unwrap_or_default().to_owned(),
             });
         };

@@ -1,4 +1,5 @@
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// A parameter as it stands in a configuration.
@@ -90,9 +91,12 @@ impl<'de> Visitor<'de> for Reader {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let mut map = Vec::new();
-        while let Some(entry) = entries.next_entry()? {
-            map.push(entry);
+        let (mut map, mut names) = (Vec::new(), BTreeSet::new());
+        while let Some((name, value)) = entries.next_entry::<String, _>()? {
+            if !names.insert(name.clone()) {
+                return Err(A::Error::custom(format_args!("`{name}` is there twice")));
+            }
+            map.push((name, value));
         }
         Ok(Value::Map(map))
     }
