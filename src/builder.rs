@@ -5,7 +5,7 @@ use crate::{RestoreError, Restoring, Router};
 use kvsched_core::{BlockHash, Prompt};
 use kvsched_hash::BlockHasher;
 use kvsched_index::events::StreamSettings;
-use kvsched_index::{IndexBuildError, IndexBuilder, RoutingHistory, SnapshotReader};
+use kvsched_index::{ChunkIndex, IndexBuildError, IndexBuilder, RoutingHistory, SnapshotReader};
 use kvsched_scorers::{InFlight, Profile, ProfileError, picker, scorer};
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -21,6 +21,7 @@ pub struct RouterBuilder {
     streams: StreamSettings,
     in_flight: Option<InFlight>,
     speculation: Duration,
+    chunk_bytes: Option<usize>,
     fallback: Option<BlockHasher>,
     seeds: Vec<Option<String>>,
 }
@@ -66,6 +67,7 @@ impl RouterBuilder {
             streams: StreamSettings::default(),
             in_flight: None,
             speculation: SPECULATION,
+            chunk_bytes: None,
             fallback: None,
             seeds: Vec::new(),
         }
@@ -139,6 +141,13 @@ impl RouterBuilder {
         self
     }
 
+    /// Keeps an index of position-independent chunks ([`Router::chunks`]) of at most `bytes` bytes, at
+    /// least 65,536; about 200 a chunk. Default: none.
+    pub fn chunks(mut self, bytes: usize) -> Self {
+        self.chunk_bytes = Some(bytes);
+        self
+    }
+
     /// A router that begins with what another wrote down ([`Router::write_snapshot`]). Push the
     /// snapshot's bytes, then finish.
     ///
@@ -206,6 +215,7 @@ impl RouterBuilder {
                 .build()?,
         };
         let fingerprint = fingerprint(&self.hasher);
+        let chunks = self.chunk_bytes.map(ChunkIndex::with_budget).transpose()?;
         Ok(Router {
             hasher: self.hasher,
             picture,
@@ -213,6 +223,7 @@ impl RouterBuilder {
             profile,
             in_flight: self.in_flight,
             demand: Demand::default(),
+            chunks,
             fallback: self.fallback,
             seeds: self.seeds,
             fingerprint,

@@ -14,6 +14,24 @@ pub enum RouterError {
     /// The router does not know the endpoint.
     #[error("{0} was never added, or has been removed")]
     UnknownEndpoint(EndpointId),
+    /// The prompt has chunks, and the router keeps none.
+    #[error("{0} chunks for a router that was built without an index of chunks")]
+    NoChunks(usize),
+    /// A chunk overlaps the one before it, or ends behind the prompt.
+    #[error(
+        "a chunk of {tokens} tokens from token {start}: it has to lie between token {free}, where \
+         the one before it ends, and the prompt's end at {prompt}"
+    )]
+    Chunk {
+        /// Where it begins.
+        start: u32,
+        /// How long it is.
+        tokens: u32,
+        /// Where the chunk before it ends.
+        free: u32,
+        /// The prompt's length.
+        prompt: u32,
+    },
 }
 
 /// Why a message was not taken in.

@@ -1,3 +1,4 @@
+use crate::Chunk;
 use kvsched_core::{BlockHash, EndpointId, Load, Prompt, Rates, Request, Time};
 
 /// A request to be routed: its prompt, who may serve it, and what they are doing.
@@ -10,6 +11,9 @@ pub struct RouteInput<'a> {
     /// these blocks, and endpoints whose hashes are not ours
     /// ([`check`](crate::RouterBuilder::check)) match nothing.
     pub hashes: Option<&'a [BlockHash]>,
+    /// Parts of the prompt whose KV is reused wherever they stand, in their order and apart from each
+    /// other; for a router that keeps [`chunks`](crate::RouterBuilder::chunks).
+    pub chunks: &'a [Chunk],
     /// What else is known of the request. The router fills in the prompt's length and the
     /// block size.
     pub request: Request<'a>,
@@ -31,6 +35,7 @@ impl<'a> RouteInput<'a> {
         Self {
             prompt,
             hashes: None,
+            chunks: &[],
             request: Request::default(),
             candidates,
             loads: &[],

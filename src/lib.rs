@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+mod chunks;
 mod demand;
 mod doctor;
 mod error;
@@ -22,6 +23,7 @@ mod scratch;
 mod snapshot;
 
 pub use builder::{BuildRouterError, RouterBuilder};
+pub use chunks::Chunk;
 pub use doctor::{Doctor, Finding, Parity};
 pub use error::{IngestError, RouterError};
 pub use ingest::with_identity;
@@ -34,7 +36,7 @@ pub use kvsched_index::{
     Applied, Endpoint, EndpointSpec, Holder, Index, RegistryError, Role, SharedIndex, events,
 };
 pub use kvsched_scorers::{
-    InFlight, Profile, Receipt, Routed, Ticket, filter, picker, preset, scorer,
+    InFlight, Profile, Receipt, Routed, Ticket, filter, picker, preset, scorer, segment,
 };
 pub use router::Router;
 pub use scratch::RouteScratch;

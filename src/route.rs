@@ -20,6 +20,7 @@ macro_rules! decide_input {
             },
             loads: if $scratch.updated { &$scratch.loads } else { $input.loads },
             matches: &$scratch.matches,
+            saved_tokens: &$scratch.wanted.saved,
             labels: $labels,
             rates: $input.rates,
             knowledge: &$scratch.knowledge,
@@ -46,6 +47,7 @@ impl Router {
         scratch.prompt_tokens = u32::try_from(prompt.tokens.len()).unwrap_or(u32::MAX);
         scratch.expected_output_tokens = 0;
         scratch.block_size = self.block_size();
+        scratch.wanted.saved.clear();
         Ok(scratch.matches.blocks(endpoint) * self.block_size())
     }
 
@@ -78,6 +80,7 @@ impl Router {
         scratch.prompt_tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
         scratch.expected_output_tokens = input.request.expected_output_tokens;
         scratch.block_size = self.block_size();
+        self.look_up_chunks(input, scratch)?;
         scratch.prefix_demand = match (input.request.prefix_demand, scratch.prefix()) {
             (0.0, Some(prefix)) => self.demand.of(prefix),
             (told, _) => told,

@@ -5,7 +5,9 @@ use crate::{Doctor, RouteScratch, RouterBuilder};
 use kvsched_core::{BlockHash, EndpointId};
 use kvsched_hash::{BlockHasher, BuildError, PrefixMemo};
 use kvsched_index::events::StreamSettings;
-use kvsched_index::{Endpoint, EndpointSpec, RegistryError, RoutingHistory, SharedIndex};
+use kvsched_index::{
+    ChunkIndex, Endpoint, EndpointSpec, RegistryError, RoutingHistory, SharedIndex,
+};
 use kvsched_scorers::{InFlight, Profile};
 
 /// Where a router's picture of the caches comes from.
@@ -42,6 +44,8 @@ pub struct Router {
     pub(crate) profile: Profile,
     pub(crate) in_flight: Option<InFlight>,
     pub(crate) demand: Demand,
+    /// Who holds which position-independent chunks.
+    pub(crate) chunks: Option<ChunkIndex>,
     /// Names the blocks of endpoints whose hashes are not ours; there are doctors if there is one.
     pub(crate) fallback: Option<BlockHasher>,
     /// Seeds that doctors try.
@@ -104,6 +108,9 @@ impl Router {
             }
             if let Some(history) = self.learned() {
                 history.clear(endpoint);
+            }
+            if let Some(chunks) = &self.chunks {
+                chunks.remove_endpoint(endpoint);
             }
             if let Some(ledger) = &self.in_flight {
                 ledger.forget(endpoint);

@@ -1,3 +1,4 @@
+use crate::chunks::Wanted;
 use kvsched_core::{BlockHash, EndpointId, Knowledge, Load, PrefixMatches, Rng};
 use kvsched_hash::{MemoStats, PrefixMemo};
 use kvsched_scorers::{Routed, Scratch};
@@ -19,6 +20,7 @@ pub struct RouteScratch {
     /// The prompt's hashes by content, for endpoints whose own are not ours, and who these are.
     pub(crate) content: Vec<BlockHash>,
     pub(crate) by_content: Vec<EndpointId>,
+    pub(crate) wanted: Wanted,
     pub(crate) profile: Scratch,
     pub(crate) rng: Rng,
     /// The caller's load rows, brought up to date by the ledger.
@@ -47,6 +49,7 @@ impl RouteScratch {
             sent: PrefixMatches::new(),
             content: Vec::new(),
             by_content: Vec::new(),
+            wanted: Wanted::default(),
             profile: Scratch::new(),
             rng: Rng::new(seed),
             memo: None,
@@ -86,6 +89,13 @@ impl RouteScratch {
         &self.matches
     }
 
+    /// Tokens of the last routed prompt's chunks that an endpoint need not compute, by endpoint id; may
+    /// be shorter than there are endpoints.
+    #[must_use]
+    pub fn saved_tokens(&self) -> &[u32] {
+        &self.wanted.saved
+    }
+
     /// The last block of the last prompt that anybody holds: what names its prefix.
     pub(crate) fn prefix(&self) -> Option<BlockHash> {
         self.hashes.get((self.matches.longest() as usize).checked_sub(1)?).copied()
@@ -93,7 +103,9 @@ impl RouteScratch {
 
     /// What the last prompt brings to `endpoint`.
     pub(crate) fn routed(&self, endpoint: EndpointId) -> Routed {
-        let cached = self.matches.blocks(endpoint).saturating_mul(self.block_size);
+        let matched = self.matches.blocks(endpoint).saturating_mul(self.block_size);
+        let saved = self.wanted.saved.get(endpoint.index()).copied().unwrap_or(0);
+        let cached = matched.saturating_add(saved);
         let cached_tokens = cached.min(self.prompt_tokens);
         Routed {
             uncached_tokens: self.prompt_tokens - cached_tokens,

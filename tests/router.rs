@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers may panic")]
 
 use kvsched::events::{ReplayMessage, vllm};
+use kvsched::index::ChunkKey;
+use kvsched::segment::Reuse;
 use kvsched::{
-    Algorithm, BlockHash, BlockHasher, BuildRouterError, EndpointId, EndpointSpec, EngineHash,
-    Event, Extras, Finding, HashError, IngestError, Load, Prompt, RegistryError, RestoreError,
-    Role, RouteError, RouteInput, RouteScratch, Router, RouterError, Scheme, Stored, Time, Trust,
-    VllmVersion,
+    Algorithm, BlockHash, BlockHasher, BuildRouterError, Chunk, EndpointId, EndpointSpec,
+    EngineHash, Event, Extras, Finding, HashError, IngestError, Load, Prompt, RegistryError,
+    RestoreError, Role, RouteError, RouteInput, RouteScratch, Router, RouterError, Scheme, Stored,
+    Tier, Time, Trust, VllmVersion,
 };
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -482,4 +484,74 @@ fn hashes_beside_tokens_still_find_what_only_content_names() {
     };
     let decision = router.route(&input, &mut RouteScratch::new(1)).unwrap();
     assert_eq!(decision.matched_blocks, 6);
+}
+
+#[test]
+fn chunks_save_what_the_prefix_does_not() {
+    let plain = router();
+    let router = Router::builder(hasher()).chunks(1 << 20).build().unwrap();
+    let ids = ["a", "b", "c"].map(|name| router.add_endpoint(name).unwrap());
+    plain.add_endpoint("a").unwrap();
+    let tokens = tokens(200);
+    // a holds the prompt up to token 96, b both chunks, c only a part of the first.
+    router.ingest(ids[0], 0, &stored(&tokens[..97]), Time(0)).unwrap();
+    let key = |content| ChunkKey { content, adapter: 0 };
+    let chunk =
+        |content, start| Chunk { key: key(content), start, tokens: 50, reuse: Reuse::Packet };
+    let chunks = router.chunks().unwrap();
+    for (holder, content, complete) in [(0, 1, true), (1, 1, true), (1, 2, true), (2, 1, false)] {
+        chunks.store(key(content), ids[holder], Tier::DEVICE, complete).unwrap();
+    }
+    let loads = [Load::default(), Load::default(), Load::default()];
+    let mut scratch = RouteScratch::new(1);
+    let mut route = |router: &Router, chunks: &[Chunk], candidates| {
+        let loads = &loads[..];
+        let prompt = Prompt::new(&tokens);
+        let input = RouteInput { chunks, loads, ..RouteInput::new(prompt, candidates) };
+        router.route(&input, &mut scratch).map(|_| scratch.saved_tokens().to_vec())
+    };
+    // Of a's first chunk, which ends at token 130, 96 - 80 tokens matched already.
+    assert_eq!(route(&router, &[chunk(1, 80), chunk(2, 140)], &ids), Ok(vec![34, 100]));
+    assert_eq!(route(&router, &[], &ids), Ok(vec![]));
+    let epic = Chunk { reuse: Reuse::Epic { leading_tokens: 20 }, ..chunk(2, 140) };
+    assert_eq!(route(&router, &[epic], &ids), Ok(vec![0, 30]));
+
+    let wrong = |start, free| RouterError::Chunk { start, tokens: 50, free, prompt: 200 };
+    assert_eq!(route(&router, &[chunk(1, 151)], &ids), Err(wrong(151, 0)));
+    assert_eq!(route(&router, &[chunk(1, u32::MAX)], &ids), Err(wrong(u32::MAX, 0)));
+    assert_eq!(route(&router, &[chunk(1, 20), chunk(2, 69)], &ids), Err(wrong(69, 70)));
+    assert_eq!(route(&plain, &[chunk(1, 0)], &ids[..1]), Err(RouterError::NoChunks(1)));
+
+    // Whoever comes next under its id has none of them.
+    router.remove_endpoint(ids[1]);
+    assert_eq!(router.add_endpoint("d").unwrap(), ids[1]);
+    assert_eq!(route(&router, &[chunk(2, 140)], &ids), Ok(vec![]));
+}
+
+#[test]
+fn what_chunks_save_counts() {
+    let profile = || kvsched::preset::by_name("cost").unwrap();
+    let router = Router::builder(hasher())
+        .chunks(1 << 20)
+        .in_flight(Duration::from_secs(600))
+        .profile(profile())
+        .build()
+        .unwrap();
+    let ids = ["a", "b", "c", "d"].map(|name| router.add_endpoint(name).unwrap());
+    let key = ChunkKey { content: 5, adapter: 0 };
+    router.chunks().unwrap().store(key, ids[2], Tier::DEVICE, true).unwrap();
+    let tokens = tokens(4000);
+    let document = Chunk { key, start: 100, tokens: 3800, reuse: Reuse::Packet };
+    let loads = [0; 4].map(|_| Load::default());
+    let input = RouteInput {
+        chunks: &[document],
+        loads: &loads,
+        ..RouteInput::new(Prompt::new(&tokens), &ids)
+    };
+    let mut scratch = RouteScratch::new(3);
+    assert_eq!(router.route(&input, &mut scratch).unwrap().endpoint, ids[2]);
+    router.record(ids[2], &scratch, Time(0)).unwrap();
+    let mut row = Load::default();
+    router.in_flight().unwrap().apply(ids[2], &mut row, Time(1));
+    assert_eq!(row.queued_prefill_tokens, 200);
 }

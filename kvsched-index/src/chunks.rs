@@ -124,6 +124,11 @@ impl ChunkIndex {
         self.copies.clear(endpoint);
     }
 
+    /// As [`clear`](Self::clear), and forgets the endpoint.
+    pub fn remove_endpoint(&self, endpoint: EndpointId) {
+        self.copies.remove_endpoint(endpoint);
+    }
+
     /// Who holds the chunks of a request, without a lock. O(endpoints) a key.
     pub fn find(&self, keys: &[ChunkKey], found: &mut ChunkHits) {
         let ChunkHits { hits, whole, part } = found;
