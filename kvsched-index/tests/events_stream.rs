@@ -569,6 +569,50 @@ fn a_batch_that_cannot_be_read_is_asked_for_again() {
     assert_eq!(side.trust(), Trust::Exact);
 }
 
+/// The number that ends a replay is no batch's, wherever it turns up.
+#[test]
+fn the_last_number_of_all_is_passed_over() {
+    let (engine, batches) = batches(4);
+    let mut side = Side::new();
+    side.receive(0, &batches[0].1);
+    let payload = &batches[1].1;
+    assert_eq!(side.receive(u64::MAX, payload), Heard::default());
+    side.wait(60);
+    assert_eq!((side.trust(), side.stream.next_sequence()), (Trust::Exact, 1));
+    // One before it is a batch, if a lonely one; the next that comes shows a restart.
+    assert_eq!(side.receive(u64::MAX - 1, payload).replay_from, Some(1));
+    let last = ReplayMessage::Batch { sequence: u64::MAX, payload };
+    assert_eq!(side.replayed(last).batches, 0);
+    side.wait(60);
+    assert_eq!((side.trust(), side.stream.next_sequence()), (Trust::Degraded, u64::MAX));
+    let heard = side.receive(3, &batches[3].1);
+    assert!(heard.restarted && heard.replay_from == Some(0));
+    side.answer(&engine, 0);
+    assert_eq!((side.trust(), side.stream.next_sequence()), (Trust::Exact, 4));
+    side.check(&engine).unwrap();
+}
+
+/// A caller's clock that jumps back makes nothing late, silent or undone.
+#[test]
+fn a_clock_that_goes_back_does_no_harm() {
+    let (engine, batches) = batches(6);
+    let mut side = Side::new();
+    side.now = Time::from_secs_f64(1000.0);
+    side.receive(0, &batches[0].1);
+    assert_eq!(side.receive(2, &batches[2].1).replay_from, Some(1));
+    side.now = Time(0);
+    assert_eq!(side.wait(4).batches, 0, "the question is not late by a clock that went back");
+    assert_eq!(side.trust(), Trust::Degraded);
+    side.answer(&engine, 1);
+    assert_eq!((side.trust(), side.stream.next_sequence()), (Trust::Exact, 6));
+    side.wait(599);
+    assert_eq!(side.trust(), Trust::Exact);
+    side.now = Time(0);
+    side.wait(0);
+    assert_eq!(side.trust(), Trust::Exact);
+    side.check(&engine).unwrap();
+}
+
 /// What follows a clear in its own batch is counted as after any other clear.
 #[test]
 fn copies_count_again_from_the_clear_on() {

@@ -117,6 +117,9 @@ struct Replay {
     at: Time,
 }
 
+/// Not the number of a batch.
+const END: u64 = u64::MAX;
+
 /// Fingerprints kept, to tell a batch that comes twice from a restarted engine's.
 const REMEMBERED: usize = 1024;
 
@@ -163,6 +166,8 @@ impl EventStream {
     }
 
     /// A message of the subscription: its sequence number and payload.
+    ///
+    /// One numbered `u64::MAX`, by which engines end a replay, is no batch and passed over.
     pub fn receive(
         &mut self,
         index: &mut impl Holdings,
@@ -172,6 +177,9 @@ impl EventStream {
         now: Time,
     ) -> Heard {
         let mut heard = Heard::default();
+        if sequence == END {
+            return heard;
+        }
         self.heard_at = Some(now);
         let mut decoder = std::mem::take(&mut self.decoder);
         let batch = decoder.decode(payload);
@@ -219,7 +227,7 @@ impl EventStream {
         replay.at = now;
         self.heard_at = Some(now);
         match message {
-            ReplayMessage::Batch { sequence, .. } if sequence < self.next => {
+            ReplayMessage::Batch { sequence, .. } if sequence < self.next || sequence == END => {
                 heard.duplicate = true;
             }
             ReplayMessage::Batch { sequence, payload } => {

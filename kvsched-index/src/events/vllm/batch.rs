@@ -264,7 +264,7 @@ impl Drop for Batch<'_> {
 }
 
 /// An empty vector with `v`'s memory, for things of another lifetime. `collect` into a type of
-/// the same layout stays in place; `tests/events_alloc.rs` holds it to that.
+/// the same layout stays in place; `tests/events.rs` holds it to that.
 pub(super) fn recycled<A, B>(mut v: Vec<A>, never: fn(A) -> B) -> Vec<B> {
     v.clear();
     v.into_iter().map(never).collect()
