@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used)]
 
 use kvsched_core::{
-    AnnouncedKey, AnnouncedKeys, BlockHash, EngineHash, Extras, Lora, Prompt, PromptEmbeds, Stored,
+    AnnouncedKey, AnnouncedKeys, BlockHash, EngineHash, Extras, Lora, MultimodalSpan, Prompt,
+    PromptEmbeds, Stored,
 };
-use kvsched_hash::{BlockHasher, Digest, Observation, Scheme, SchemeDetector};
+use kvsched_hash::{
+    Algorithm, BlockHasher, Digest, Observation, Scheme, SchemeDetector, VllmVersion,
+};
 use kvsched_testdata::{Vectors, capture, vector_files};
 use rmpv::Value;
 use std::collections::HashMap;
@@ -202,6 +205,111 @@ fn a_hybrid_models_hash_block_is_found() {
     assert_eq!(detector.observe(&stored), Observation::Verified);
     let stored = Stored { hashes: &[announced[3], announced[0]], ..stored };
     assert!(matches!(detector.observe(&stored), Observation::Mismatch(m) if m.block == 1));
+}
+
+/// What an engine announces of a prompt of whole blocks, all in one event. `keys` are those of each
+/// block, as the engine's version writes them.
+fn announce(
+    engine: &BlockHasher,
+    tokens: &[u32],
+    extras: Extras<'_>,
+    keys: Vec<Vec<Key>>,
+) -> Event {
+    let mut hashes = Vec::new();
+    engine.hash_into(&Prompt { tokens, extras }, &mut hashes).unwrap();
+    Event {
+        hashes: hashes.iter().map(|h| EngineHash(h.0)).collect(),
+        parent: None,
+        tokens: tokens.to_vec(),
+        block_size: engine.block_size() as u32,
+        lora_name: None,
+        extra_keys: Some(keys).filter(|k| !k.is_empty()),
+    }
+}
+
+/// Every release, algorithm and seed that can be told from plain text and keys: the detector finds
+/// one that hashes the same, however the keys are written.
+#[test]
+fn every_version_and_algorithm_is_found_with_its_family() {
+    let seeds = [None, Some("0"), Some("random"), Some("4294967295")];
+    let releases = [(9, 0), (9, 2), (10, 0), (10, 1), (10, 2), (11, 0), (11, 1)];
+    let releases = releases.into_iter().chain((12..=34).map(|minor| (minor, 0)));
+    let (mut found, mut families) = (0, std::collections::BTreeSet::new());
+    for (minor, patch) in releases {
+        let version = VllmVersion::new(0, minor, patch).unwrap();
+        let since = |m, p| (minor, patch) >= (m, p);
+        for (algorithm, seed) in Algorithm::ALL.into_iter().flat_map(|a| seeds.map(|s| (a, s))) {
+            let Ok(scheme) = Scheme::vllm(version, algorithm, seed) else { continue };
+            let engine = BlockHasher::builder(scheme.clone()).block_size(16).build().unwrap();
+            let mut detector = SchemeDetector::new(Scheme::candidates(&seeds)).sample_one_in(1);
+            let tokens: Vec<u32> = (0..64).map(|i| i * 2_417 + u32::from(minor)).collect();
+            let mut verify = |event: Event| {
+                let told = event.with(|stored| detector.observe(stored));
+                assert_eq!(told, Observation::Verified, "{scheme}");
+            };
+            verify(announce(&engine, &tokens, Extras::NONE, Vec::new()));
+            if since(17, 0) {
+                let salted = Extras { cache_salt: Some("tenant"), ..Extras::NONE };
+                let mut keys: Vec<Vec<Key>> = (0..4).map(|_| Vec::new()).collect();
+                keys[0].push(Key::Text("tenant".to_owned()));
+                verify(announce(&engine, &tokens, salted, keys));
+                // An image over blocks 1 and 2.
+                let image = [MultimodalSpan { identifier: "img", offset: 20, length: 20 }];
+                let pictured = Extras { multimodal: &image, ..Extras::NONE };
+                let key = |block: i64| match since(19, 0) {
+                    true => vec![Key::Item("img".to_owned(), 20 - 16 * block)],
+                    false => vec![Key::Text("img".to_owned())],
+                };
+                let keys = vec![vec![], key(1), key(2), vec![]];
+                verify(announce(&engine, &tokens, pictured, keys));
+            }
+            // What was found hashes what the engine hashes, and so do all that are still in play.
+            let hasher = detector.hasher().unwrap();
+            for like in std::iter::once(hasher.scheme()).chain(detector.alternatives()) {
+                let like = BlockHasher::builder(like.clone()).block_size(16).build().unwrap();
+                let plain = Extras::NONE;
+                let salted = Extras { cache_salt: Some("other"), ..plain };
+                for extras in [Some(plain), since(17, 0).then_some(salted)].into_iter().flatten() {
+                    let prompt = Prompt { tokens: &[9; 48], extras };
+                    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+                    like.hash_into(&prompt, &mut ours).unwrap();
+                    engine.hash_into(&prompt, &mut theirs).unwrap();
+                    assert_eq!(ours, theirs, "{scheme} was taken for {}", like.scheme());
+                }
+            }
+            families.insert(hasher.scheme().to_string().split(' ').nth(1).unwrap().to_owned());
+            found += 1;
+        }
+    }
+    assert!(found > 200, "{found} schemes");
+    // Where keys tell them apart: before 0.17, to 0.18, to 0.30, and later.
+    assert!(families.len() >= 4, "{families:?}");
+}
+
+#[test]
+fn lookahead_hashes_are_found_by_their_announced_tokens() {
+    for lookahead in 1..4 {
+        let scheme = Scheme::vllm(VllmVersion::LATEST, Algorithm::XxHashCbor, Some("0")).unwrap();
+        let builder = BlockHasher::builder(scheme.clone()).block_size(16);
+        let engine = builder.lookahead(lookahead).build().unwrap();
+        let tokens: Vec<u32> = (0..64 + lookahead as u32).map(|i| i * 37).collect();
+        let mut hashes = Vec::new();
+        engine.hash_into(&Prompt::new(&tokens), &mut hashes).unwrap();
+        let names: Vec<_> = hashes.iter().map(|h| EngineHash(h.0)).collect();
+        let after: Vec<u32> =
+            (1..=4).flat_map(|block| tokens[block * 16..][..lookahead].to_vec()).collect();
+        let stored = Stored {
+            hashes: &names,
+            tokens: &tokens[..64],
+            block_size: 16,
+            lookahead: &after,
+            ..NOTHING
+        };
+        let mut detector = SchemeDetector::new(Scheme::candidates(&[None, Some("0")]));
+        assert_eq!(detector.observe(&stored), Observation::Verified);
+        let found = detector.hasher().unwrap();
+        assert_eq!((found.scheme(), found.lookahead()), (&scheme, lookahead));
+    }
 }
 
 #[test]
