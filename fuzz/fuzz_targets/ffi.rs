@@ -3,61 +3,19 @@
 //! always to memory that is there, which is the one thing C has to promise.
 #![no_main]
 
+#[path = "ffi/carry.rs"]
+mod carry;
+#[path = "ffi/input.rs"]
+mod input;
+#[path = "ffi/questions.rs"]
+mod questions;
+
+use carry::carry;
+use input::Input;
 use kvsched_ffi::*;
 use libfuzzer_sys::fuzz_target;
+use questions::{Handles, ask};
 use std::ptr::{null, null_mut};
-
-/// Numbers and bytes out of the input, which ends in zeros.
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    fn byte(&mut self) -> u8 {
-        let Some((&first, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
-        first
-    }
-
-    fn number(&mut self) -> u64 {
-        match self.byte() % 4 {
-            0 => u64::from(self.byte() % 4),
-            1 => u64::from(self.byte()) << 8,
-            2 => u64::from_le_bytes(std::array::from_fn(|_| self.byte())),
-            _ => u64::MAX - u64::from(self.byte() % 2),
-        }
-    }
-
-    fn bytes(&mut self) -> &'a [u8] {
-        let len = usize::from(self.byte()).min(self.0.len());
-        let (taken, rest) = self.0.split_at(len);
-        self.0 = rest;
-        taken
-    }
-
-    fn text(&mut self) -> Str {
-        let bytes = self.bytes();
-        let data = if self.byte() % 8 == 0 { null() } else { bytes.as_ptr() };
-        Str { data, len: if data.is_null() { 0 } else { bytes.len() } }
-    }
-
-    fn tokens(&mut self) -> Vec<u32> {
-        let step = u32::from(self.byte() % 3);
-        (0..u32::from(self.byte())).map(|i| i * step).collect()
-    }
-
-    fn hashes(&mut self) -> Vec<u64> {
-        let first = self.number() % 64;
-        (0..u64::from(self.byte() % 16)).map(|i| first + i).collect()
-    }
-
-    /// The handle, or one of another kind, or NULL.
-    fn handle<T, U>(&mut self, right: *mut T, wrong: *mut U) -> *const T {
-        match self.byte() % 16 {
-            0 => null(),
-            1 => wrong.cast(),
-            _ => right,
-        }
-    }
-}
 
 fuzz_target!(|data: &[u8]| {
     let mut input = Input(data);
@@ -113,7 +71,7 @@ fuzz_target!(|data: &[u8]| {
             let endpoint = input.number() as u32;
             let now = input.number();
             let (mut number, mut len) = (0_u32, 0_usize);
-            match input.byte() % 20 {
+            match input.byte() % 21 {
                 0 => {
                     let (s, name) = (input.handle(scheduler, hasher), input.text());
                     kvsched_endpoint_add(s, name, endpoint % 3, &raw mut number, error);
@@ -324,6 +282,10 @@ fuzz_target!(|data: &[u8]| {
                     kvsched_endpoint_set_label(scheduler, endpoint, key, value, error);
                     kvsched_endpoint_set_cache_blocks(scheduler, endpoint, now as u32, error);
                 }
+                19 => {
+                    let handles = Handles { hasher, scheduler, scratch, index, stream, history };
+                    ask(&handles, &mut input);
+                }
                 _ => {
                     let mut work = Outstanding::default();
                     let mut report = TrustReport::default();
@@ -354,48 +316,3 @@ fuzz_target!(|data: &[u8]| {
         assert!(hasher.is_null() && scheduler.is_null());
     }
 });
-
-/// Restores the scheduler from its snapshot, or from one that something happened to.
-///
-/// # Safety
-///
-/// The handles are.
-unsafe fn carry(
-    scheduler: *const Scheduler,
-    hasher: *const Hasher,
-    settings: &Settings,
-    input: &mut Input<'_>,
-) {
-    let (mut snapshot, mut restore, mut restored) = (null_mut(), null_mut(), null_mut());
-    let none = null_mut();
-    // SAFETY: every pointer is ours or a handle.
-    unsafe {
-        if kvsched_snapshot_new(scheduler, &raw mut snapshot, none) != Status::Ok {
-            return; // it learns from its own decisions
-        }
-        assert_eq!(kvsched_restore_new(hasher, settings, &raw mut restore, none), Status::Ok);
-        let (broken, at) = (input.byte() % 2 == 0, input.number());
-        let (mut piece, mut len, mut total) = ([0; 512], 0, 0);
-        let mut whole = true;
-        loop {
-            let (to, room) = (piece.as_mut_ptr(), piece.len());
-            let status = kvsched_snapshot_read(snapshot, to, room, &raw mut len, none);
-            assert_eq!(status, Status::Ok);
-            if len == 0 {
-                break;
-            }
-            if broken && (total..total + len as u64).contains(&at) {
-                piece[(at - total) as usize] ^= 1 << input.byte() % 8;
-            }
-            total += len as u64;
-            whole &= kvsched_restore_push(restore, piece.as_ptr(), len, none) == Status::Ok;
-        }
-        let status = kvsched_restore_finish(restore, 1, &raw mut restored, none);
-        let intact = !broken || at >= total;
-        assert!(status == Status::Ok || !intact || !whole, "an intact snapshot: {status:?}");
-        assert!(status != Status::Ok || intact, "one bit was changed, and nobody noticed");
-        assert_eq!(kvsched_scheduler_free(&raw mut restored), Status::Ok);
-        assert_eq!(kvsched_restore_free(&raw mut restore), Status::Ok);
-        assert_eq!(kvsched_snapshot_free(&raw mut snapshot), Status::Ok);
-    }
-}
