@@ -89,13 +89,17 @@ fn check_case(decoder: &mut Decoder, case: &kv_events::Case) -> Result<(), Strin
     encode(version, batch.timestamp(), batch.data_parallel_rank(), &wire, &mut again);
     same!("re-encoded", &again, payload);
 
-    // Where the 64-bit reading keeps everything, the plain event must do as well.
+    // Where the 64-bit reading keeps every hash, the plain event must do as well; of the engine's
+    // words for kinds of attention it keeps only what they come to.
     let plain = forms.iter().all(|f| {
         let number = |h: &WireHash<'_>| matches!(h, WireHash::Unsigned(_));
         f.hashes.iter().all(number) && f.parent.as_ref().is_none_or(number)
     });
     if plain {
-        let wire: Vec<WireEvent<'_>> = batch.events().map(WireEvent::from).collect();
+        let events = batch.events().zip(&forms);
+        let wire: Vec<WireEvent<'_>> = events
+            .map(|(event, form)| WireEvent { spec_kind: form.spec_kind, ..WireEvent::from(event) })
+            .collect();
         again.clear();
         encode(version, batch.timestamp(), batch.data_parallel_rank(), &wire, &mut again);
         same!("re-encoded from plain events", &again, payload);
