@@ -115,6 +115,64 @@ fn a_c_client_uses_every_call_under_sanitizers() {
     println!("the sanitizers are on: each of three provoked mistakes was caught");
 }
 
+/// Every call of the header, with NULL, with pointers that are not aligned, and with memory that is no
+/// handle: a status that says so.
+#[test]
+fn every_call_refuses_what_is_no_pointer_or_no_handle() {
+    let Some(cc) = compiler("CC", "cc") else { return };
+    let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let header = std::fs::read_to_string(crate_dir.join("include/kvsched.h")).unwrap();
+    let calls: Vec<(&str, Vec<&str>)> = header
+        .split("\nkvsched_status ")
+        .skip(1)
+        .map(|rest| rest.split(");").next().unwrap().split_once('(').unwrap())
+        .map(|(name, parameters)| (name, parameters.split(',').map(str::trim).collect()))
+        .collect();
+    assert!(calls.len() > 50, "only {} calls were found", calls.len());
+    let mut program = String::from(
+        "#include \"kvsched.h\"\n#include <stdio.h>\n\n\
+         static const kvsched_str none, odd_text = {(const uint8_t *)\"\", 1};\n\
+         static union { uint64_t aligned; char bytes[8192]; } memory;\n\n\
+         int main(void) {\n  char *odd = memory.bytes + 1;\n",
+    );
+    for (name, parameters) in &calls {
+        let call = |number: &str, pointer: &str, text: &str| {
+            let value = |parameter: &&str| match parameter {
+                p if p.contains('*') => pointer,
+                p if p.contains("struct kvsched_str") => text,
+                _ => number,
+            };
+            let values: Vec<_> = parameters.iter().map(value).collect();
+            format!("  printf(\"{name} %u\\n\", (unsigned){name}({}));\n", values.join(", "))
+        };
+        program += &call("0", "NULL", "none");
+        program += &call("1", "(void *)odd", "odd_text");
+        if parameters[0].starts_with("const struct kvsched_") {
+            program += &call("0", "(void *)&memory", "odd_text");
+        }
+    }
+    program += "  return 0;\n}\n";
+    let folder = folder("wrong");
+    std::fs::write(folder.join("wrong.c"), program).unwrap();
+    let mut command = strict(&cc, "-std=c11", &folder);
+    command.arg(folder.join("wrong.c")).arg(libraries().join("libkvsched_ffi.a")).args(LIBRARIES);
+    succeed(command.arg("-o").arg(folder.join("wrong")));
+    let output = Command::new(folder.join("wrong")).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}: the last was {:?}", output.status, said.lines().last());
+    let mut seen = [0; 60];
+    for line in said.lines() {
+        let (name, status) = line.split_once(' ').unwrap();
+        let status: usize = status.parse().unwrap();
+        // To free NULL is allowed; everything else is not.
+        assert!(status != 1 || name.ends_with("_free"), "{name} took what it was given");
+        assert!(status != 22, "{name} panicked");
+        seen[status] += 1;
+    }
+    let (null, misaligned, wrong) = (seen[10], seen[11], seen[13]);
+    assert!(null > 40 && misaligned > 40 && wrong > 30, "{null} {misaligned} {wrong}");
+}
+
 #[test]
 fn a_cpp_client_finds_the_hits_through_the_shared_library() {
     let Some(cxx) = compiler("CXX", "c++") else { return };
