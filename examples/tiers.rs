@@ -14,7 +14,7 @@ use kvsched::{
     EndpointId, Load, PrefixMatches, Profile, Rates, Request, Rng, Scorer, Tier, Transfer, picker,
     scorer,
 };
-use kvsched_scorers::cost::Cost;
+use kvsched_scorers::cost::{Cost, Source};
 use kvsched_scorers::{DecideInput, Scratch};
 use std::error::Error;
 
@@ -58,9 +58,9 @@ fn rates() -> Rates {
     rates
 }
 
-/// Routes all requests by `profile`. With `or_compute` a pod is told to compute a prefix that it
-/// would have to fetch for longer; without, it fetches whatever it has, as connectors do.
-fn run(profile: &Profile, or_compute: bool) -> Result<(Vec<f64>, [usize; 4]), Box<dyn Error>> {
+/// Routes all requests by `profile`. With `planned` a pod is told what to fetch from where and what to
+/// compute, as the decision's plan says; without, it fetches whatever it has, as connectors do.
+fn run(profile: &Profile, planned: bool) -> Result<(Vec<f64>, [usize; 4]), Box<dyn Error>> {
     let mut pods = vec![Pod::default(); PODS];
     let candidates: Vec<_> = (0..PODS as u16).map(EndpointId).collect();
     let rates = vec![rates(); PODS];
@@ -96,6 +96,7 @@ fn run(profile: &Profile, or_compute: bool) -> Result<(Vec<f64>, [usize; 4]), Bo
             ..DecideInput::new(&candidates)
         };
         let chosen = profile.decide(input, &mut rng, &mut scratch)?.endpoint;
+        let plan = Cost::new().plan(&input, &scratch).ok_or("nothing was decided")?;
 
         // What the pod then does.
         let pod = &mut pods[chosen.index()];
@@ -107,7 +108,9 @@ fn run(profile: &Profile, or_compute: bool) -> Result<(Vec<f64>, [usize; 4]), Bo
         };
         let (index, secs) = match pod.tier(customer) {
             Some(Tier::DEVICE) => (0, rates[0].prefill_secs(fresh, prefix)),
-            Some(tier) if !or_compute || warm(tier) < cold => {
+            Some(tier)
+                if !planned || plan.sources().any(|(from, _)| from == Source::Tier(tier)) =>
+            {
                 (if tier == Tier::HOST { 1 } else { 2 }, warm(tier))
             }
             _ => (3, cold),
@@ -119,6 +122,45 @@ fn run(profile: &Profile, or_compute: bool) -> Result<(Vec<f64>, [usize; 4]), Bo
     }
     ttfts.sort_by(f64::total_cmp);
     Ok((ttfts, served))
+}
+
+/// Shows what a decision says of one prefix that lies in each tier in turn.
+fn answers(profile: &Profile) -> Result<(), Box<dyn Error>> {
+    println!("A pod has the prefix in this tier, so it is to:");
+    for (tier, name) in [(Tier::DEVICE, "device"), (Tier::HOST, "host"), (Tier::DISK, "slow store")]
+    {
+        let mut matches = PrefixMatches::new();
+        matches.reset(1, PROMPT_TOKENS / BLOCK);
+        matches.set(EndpointId(0), PREFIX_BLOCKS);
+        if tier != Tier::DEVICE {
+            matches.push_slow(EndpointId(0), tier, PREFIX_BLOCKS);
+        }
+        let input = DecideInput {
+            request: Request {
+                prompt_tokens: PROMPT_TOKENS,
+                block_size: BLOCK,
+                ..Request::default()
+            },
+            loads: &[Load::default()],
+            matches: &matches,
+            rates: &[rates()],
+            ..DecideInput::new(&[EndpointId(0)])
+        };
+        let mut scratch = Scratch::new();
+        profile.decide(input, &mut Rng::new(1), &mut scratch)?;
+        let plan = Cost::new().plan(&input, &scratch).ok_or("nothing was decided")?;
+        let fetched: Vec<_> = plan
+            .sources()
+            .map(|(source, tokens)| match source {
+                Source::Tier(tier) => format!("fetch {tokens} tokens from its {tier}"),
+                Source::Peer(pod) => format!("fetch {tokens} tokens from {pod}"),
+            })
+            .chain([format!("compute {} tokens", plan.work.computed_tokens)])
+            .collect();
+        println!("{name:>12}: {}, {:.3} s", fetched.join(", "), plan.work.ttft_secs());
+    }
+    println!();
+    Ok(())
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -136,6 +178,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .scorer(Box::new(Cost::new()), 1.0)
         .picker(Box::new(picker::MaxScore))
         .build()?;
+    answers(&seconds)?;
     println!(
         "{REQUESTS} requests of {CUSTOMERS} customers, each with a prefix of {} tokens, on {PODS} pods.\n\
          A pod keeps {DEVICE} prefixes on its device, {HOST} on its host and the rest in a slow store.\n\
@@ -146,12 +189,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         "{:<22} {:>9} {:>9} {:>9}   {:>6} {:>6} {:>6} {:>7}",
         "scorer", "TTFT p50", "p90", "mean", "device", "host", "store", "compute"
     );
-    for (name, profile, or_compute) in [
+    for (name, profile, planned) in [
         ("prefix-cache-scorer", with(Box::new(scorer::PrefixCache::new()), 2.0)?, false),
         ("tier-cost-scorer", with(Box::new(tier_cost), 2.0)?, true),
         ("cost-scorer", seconds, true),
     ] {
-        let (ttfts, served) = run(&profile, or_compute)?;
+        let (ttfts, served) = run(&profile, planned)?;
         let at = |q: f64| ttfts[((ttfts.len() - 1) as f64 * q) as usize];
         let mean = ttfts.iter().sum::<f64>() / ttfts.len() as f64;
         let [device, host, store, none] = served;

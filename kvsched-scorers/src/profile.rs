@@ -280,6 +280,24 @@ pub(crate) fn open<'a>(
     }
 }
 
+/// What plugins saw of `input` in the decision last made with `scratch`.
+pub(crate) fn reopen<'a>(input: &DecideInput<'a>, scratch: &'a Scratch) -> Context<'a> {
+    let runs = input.matches.slow_runs();
+    let seed = scratch.outcome.map_or(0, |outcome| Rng::new(outcome.seed).next_u64());
+    Context {
+        request: input.request,
+        candidates: &scratch.candidates,
+        loads: input.loads,
+        matches: input.matches,
+        slow_runs: if runs.is_sorted() { runs } else { &scratch.slow },
+        labels: input.labels,
+        rates: input.rates,
+        knowledge: input.knowledge,
+        now: input.now,
+        seed,
+    }
+}
+
 /// The runs ordered by endpoint: as they are where they already are, else in `buffer`.
 fn sort_runs<'a>(runs: &'a [TierRun], buffer: &'a mut Vec<TierRun>) -> &'a [TierRun] {
     if runs.is_sorted() {

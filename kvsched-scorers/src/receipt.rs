@@ -1,6 +1,6 @@
-use crate::profile::open;
+use crate::profile::reopen;
 use crate::{DecideInput, Profile, Scratch};
-use kvsched_core::{Context, Decision, EndpointId, Knowledge, Rng, Time, Trust};
+use kvsched_core::{Decision, EndpointId, Knowledge, Time, Trust};
 use std::fmt;
 
 /// Why a decision was made: every candidate with every score.
@@ -140,9 +140,7 @@ impl Receipt {
         input: &DecideInput<'_>,
         scratch: &Scratch,
     ) -> Self {
-        let mut slow = Vec::new();
-        let cx = open(input, Rng::new(self.seed).next_u64(), &mut slow);
-        let cx = Context { candidates: &scratch.candidates, ..cx };
+        let cx = reopen(input, scratch);
         for (position, (row, candidate)) in self.rows.iter_mut().zip(cx.candidates).enumerate() {
             for (scorer, _) in profile.scorers() {
                 scorer.terms(&cx, position, &mut |name, secs| {
@@ -242,6 +240,9 @@ impl<N: Fn(EndpointId) -> String> Explained<'_, N> {
         if let Some(known) = row.knowledge.filter(|known| known.trust != Trust::Exact) {
             let age = r.now.since(known.heard_at).as_secs_f64();
             write!(f, " ({:?}, heard of {age:.1} s ago)", known.trust)?;
+        }
+        if let Some(age) = row.load_age.filter(|age| *age > 0.0) {
+            write!(f, " (load {age:.1} s old)")?;
         }
         for (i, ((scorer, weight), score)) in r.scorers.iter().zip(&row.scores).enumerate() {
             write!(f, "{} {scorer} {score:.3} × {weight}", if i == 0 { ":" } else { " +" })?;

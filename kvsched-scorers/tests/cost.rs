@@ -8,7 +8,7 @@ use common::{Fleet, assert_close};
 use kvsched_core::{
     Context, EndpointId, Load, LoraId, Needs, Rates, Rng, RouteError, Scorer, Tier, Time, Transfer,
 };
-use kvsched_scorers::cost::{Cost, Fit, Outcome, Split, Terms, Work, lock_step};
+use kvsched_scorers::cost::{Cost, Fit, Outcome, Source, Split, Terms, Work, lock_step};
 use kvsched_scorers::scorer::{Headroom, Latency};
 use kvsched_scorers::{Receipt, Scratch, filter, preset};
 use proptest::prelude::*;
@@ -155,6 +155,37 @@ fn a_peer_hands_over_what_is_dearer_to_compute() {
 }
 
 #[test]
+fn the_answer_says_what_to_fetch_from_where() {
+    // Half on the device, a quarter on the host; a peer has the last quarter too. The runs are
+    // not in the endpoints' order.
+    let fleet = Fleet::new(2, 100)
+        .matched(&[75, 100])
+        .slow(1, Tier::DISK, 100)
+        .slow(0, Tier::HOST, 25)
+        .load(|i, l| l.queued_prefill_tokens = 9_000_000 * i as u64);
+    let p = common::profile().scorer(Box::new(cost().peers()), 1.0).build().unwrap();
+    let mut scratch = Scratch::new();
+    let plan = |scratch: &Scratch| cost().peers().plan(&fleet.input(), scratch);
+    assert_eq!(plan(&scratch), None);
+    let decision = p.decide(fleet.input(), &mut Rng::new(5), &mut scratch).unwrap();
+    assert_eq!(decision.endpoint, EndpointId(0));
+    let first = plan(&scratch).unwrap();
+    let want = [(Source::Tier(Tier::HOST), 400.0), (Source::Peer(EndpointId(1)), 400.0)];
+    assert_eq!(first.sources().collect::<Vec<_>>(), want);
+    let work = first.work;
+    assert_close(&[work.computed_tokens, work.fetched_tokens], &[0.0, 800.0]);
+    let receipt = Receipt::of(&p, &scratch).unwrap().with_terms(&p, &fleet.input(), &scratch);
+    assert_eq!(receipt.rows[0].terms[0], ("fetch from peer".to_owned(), work.fetch_secs));
+    // Nothing is told of a decision that was made from something else.
+    assert_eq!(cost().plan(&Fleet::new(0, 0).input(), &scratch), None);
+    let split = Split::new(cost().peers());
+    let placed = split.place(&fleet.input(), &mut Rng::new(5), &mut scratch).unwrap();
+    assert_eq!((placed.prefill, placed.plan), (EndpointId(0), first));
+    assert_eq!(plan(&scratch), None);
+    assert!(Receipt::of(&p, &scratch).is_none());
+}
+
+#[test]
 fn what_is_evicted_is_computed_again_and_again() {
     let fleet = Fleet::new(3, 10).matched(&[0, 10, 0]).load(|i, l| {
         l.kv_capacity_tokens = [36_000, 36_000, 0][i];
@@ -268,9 +299,9 @@ fn receipts_show_the_terms_and_the_age_of_what_was_known() {
     assert_eq!(
         receipt.to_string(),
         "endpoint 1 chosen by max-score-picker with 0.728, 6 of 10 blocks cached, 0.048 ahead of endpoint 0
-  endpoint 1 0.728, 6 blocks: cost-scorer 0.728 × 1
+  endpoint 1 0.728, 6 blocks (load 1.5 s old): cost-scorer 0.728 × 1
     0.374 s = prefill 0.164 + decode 0.210
-  endpoint 0 0.680, 0 blocks: cost-scorer 0.680 × 1
+  endpoint 0 0.680, 0 blocks (load 2.5 s old): cost-scorer 0.680 × 1
     0.470 s = prefill 0.260 + decode 0.210
   seed 0000000000000005
 "

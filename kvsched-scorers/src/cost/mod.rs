@@ -17,12 +17,14 @@ pub use fit::{Fit, FitError, FitState, Outcome, OutcomeError};
 pub use hardware::{Hardware, KvShape, TierLink};
 pub use lock_step::lock_step;
 pub use split::{Placement, Split};
-pub use work::Work;
+pub use work::{Plan, Source, Work};
 
 use crate::ParameterError;
 use crate::parameter::{quantity, share};
+use crate::profile::reopen;
 use crate::scale::ratio;
-use kvsched_core::{Candidate, Context, Load, LoraLoad, Needs, Rates, Scorer};
+use crate::{DecideInput, Scratch};
+use kvsched_core::{Candidate, Context, Load, LoraLoad, Needs, Rates, Scorer, Tier};
 use work::{Donor, bystanders, kv_in_use, work};
 
 /// `cost-scorer`: the seconds of delay that serving the request on an endpoint causes, scored
@@ -179,7 +181,48 @@ impl Cost {
     /// [`Cost::peers`], else O(tiers).
     #[must_use]
     pub fn work(&self, cx: &Context<'_>, candidate: &Candidate) -> Work {
-        work(cx, candidate, self.rates(cx, candidate), self.donor(cx))
+        work(cx, candidate, self.rates(cx, candidate), self.donor(cx), |_, _, _| {})
+    }
+
+    /// What the endpoint of the decision last made with `scratch` is to do: compute, or fetch and
+    /// from where. `None` if none was made, or not from `input`. Whatever profile made it.
+    ///
+    /// ```
+    /// use kvsched_core::{EndpointId, Load, PrefixMatches, Request, Rng, Tier};
+    /// use kvsched_scorers::cost::{Cost, Source};
+    /// use kvsched_scorers::{DecideInput, Scratch, preset};
+    ///
+    /// // All of the prompt's 400 blocks lie on the host, but for the last of its tokens.
+    /// let mut matches = PrefixMatches::new();
+    /// matches.reset(1, 400);
+    /// matches.set(EndpointId(0), 400);
+    /// matches.push_slow(EndpointId(0), Tier::HOST, 400);
+    /// let input = DecideInput {
+    ///     request: Request { prompt_tokens: 6_401, block_size: 16, ..Request::default() },
+    ///     loads: &[Load::default()],
+    ///     matches: &matches,
+    ///     ..DecideInput::new(&[EndpointId(0)])
+    /// };
+    /// let mut scratch = Scratch::new();
+    /// preset::by_name("cost")?.decide(input, &mut Rng::new(1), &mut scratch)?;
+    /// let plan = Cost::new().plan(&input, &scratch).ok_or("no decision")?;
+    /// let from_host = (Source::Tier(Tier::HOST), 6_400.0);
+    /// assert_eq!(plan.sources().collect::<Vec<_>>(), [from_host]);
+    /// assert_eq!(plan.work.computed_tokens, 1.0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn plan(&self, input: &DecideInput<'_>, scratch: &Scratch) -> Option<Plan> {
+        let chosen = scratch.candidates.get(scratch.outcome?.picked)?;
+        let cx = reopen(input, scratch);
+        let known = (chosen.row as usize) < cx.loads.len()
+            && chosen.slow.1 as usize <= cx.slow_runs.len()
+            && input.candidates.get(chosen.row as usize) == Some(&chosen.endpoint);
+        known.then(|| self.plan_for(&cx, chosen))
+    }
+
+    fn plan_for(&self, cx: &Context<'_>, candidate: &Candidate) -> Plan {
+        Plan::of(cx, candidate, self.rates(cx, candidate), self.donor(cx))
     }
 
     /// The parts of what it costs to serve the request on `candidate`.
@@ -212,7 +255,7 @@ impl Cost {
     ) -> Terms {
         let rates = self.rates(cx, candidate);
         let load = cx.load(candidate);
-        let work = work(cx, candidate, rates, donor);
+        let work = work(cx, candidate, rates, donor, |_, _, _| {});
         let output = self.expected_output(cx);
         let batch = bystanders(load);
         let stalled = self.stalled(load, rates);
@@ -371,9 +414,16 @@ impl Scorer for Cost {
     fn terms(&self, cx: &Context<'_>, position: usize, term: &mut dyn FnMut(&'static str, f64)) {
         let Some(candidate) = cx.candidates.get(position) else { return };
         let t = Self::terms(self, cx, candidate);
+        let fetch = match self.plan_for(cx, candidate).slowest() {
+            Some(Source::Tier(Tier::HOST)) => "fetch from host",
+            Some(Source::Tier(Tier::DISK)) => "fetch from disk",
+            Some(Source::Tier(Tier::SHARED)) => "fetch from shared store",
+            Some(Source::Peer(_)) => "fetch from peer",
+            Some(Source::Tier(_)) | None => "fetch",
+        };
         for (name, secs) in [
             ("queue", t.queue),
-            ("fetch", t.fetch),
+            (fetch, t.fetch),
             ("prefill", t.prefill),
             ("decode", t.decode),
             ("others", t.others),

@@ -1,4 +1,4 @@
-use super::work::{Donor, bystanders, work};
+use super::work::{Donor, Plan, bystanders, work};
 use super::{Cost, pending, room_secs};
 use crate::filter::Label;
 use crate::profile::{enter, open};
@@ -50,6 +50,8 @@ pub struct Placement {
     pub secs: f64,
     /// Seconds of it for handing the KV over.
     pub transfer_secs: f64,
+    /// What the one who prefills is to do: compute, or fetch and from where.
+    pub plan: Plan,
     /// What the best placement of the other kind would have cost, if there was one.
     pub otherwise_secs: Option<f64>,
 }
@@ -136,7 +138,9 @@ impl Split {
         if n != loads {
             return Err(RouteError::LoadRows { candidates: n, loads });
         }
-        let Scratch { candidates, slow, .. } = scratch;
+        // Its buffers are no longer those of the decision before.
+        let Scratch { candidates, slow, outcome, .. } = scratch;
+        *outcome = None;
         let mut cx = open(input, rng.next_u64(), slow);
         enter(input, cx.slow_runs, candidates);
         cx.candidates = candidates;
@@ -158,20 +162,21 @@ impl Split {
                 decode.offer(offer(secs + transfer, transfer), rng);
             }
         }
-        let together = together.best.map(|t| Placement {
-            prefill: t.endpoint,
-            decode: t.endpoint,
-            secs: t.secs,
-            transfer_secs: 0.0,
-            otherwise_secs: None,
-        });
-        let apart = cheapest_pair(&prefill, &decode).map(|(p, d)| Placement {
-            prefill: p.endpoint,
-            decode: d.endpoint,
-            secs: p.secs + d.secs,
-            transfer_secs: d.transfer_secs,
-            otherwise_secs: None,
-        });
+        let placement = |p: Offer, decode: EndpointId, secs, transfer_secs| {
+            let who = cx.candidates.iter().find(|c| c.endpoint == p.endpoint)?;
+            Some(Placement {
+                prefill: p.endpoint,
+                decode,
+                secs,
+                transfer_secs,
+                plan: Plan::of(&cx, who, self.cost.rates(&cx, who), donor),
+                otherwise_secs: None,
+            })
+        };
+        let together = together.best.and_then(|t| placement(t, t.endpoint, t.secs, 0.0));
+        let apart = cheapest_pair(&prefill, &decode);
+        let apart =
+            apart.and_then(|(p, d)| placement(p, d.endpoint, p.secs + d.secs, d.transfer_secs));
         match (together, apart) {
             (Some(t), Some(a)) if a.secs < t.secs => {
                 Ok(Placement { otherwise_secs: Some(t.secs), ..a })
@@ -189,7 +194,7 @@ impl Split {
     fn prefill_secs(&self, cx: &Context<'_>, candidate: &Candidate, donor: Donor) -> f64 {
         let rates = self.cost.rates(cx, candidate);
         let load = cx.load(candidate);
-        let work = work(cx, candidate, rates, donor);
+        let work = work(cx, candidate, rates, donor, |_, _, _| {});
         let added = work.computed_tokens + work.fetched_tokens;
         work.ttft_secs()
             + self.cost.terms(cx, candidate).adapter
@@ -205,7 +210,7 @@ impl Split {
         let counted = self.cost.decode_weight * output;
         let batch = bystanders(load);
         let missing = f64::from(cx.uncached_tokens(candidate));
-        let work = work(cx, candidate, rates, Donor::default());
+        let work = work(cx, candidate, rates, Donor::default(), |_, _, _| {});
         let added = missing + output;
         let secs = counted * (work.step_secs + batch * work.slower_secs)
             + self.cost.terms(cx, candidate).adapter

@@ -13,7 +13,7 @@ pub struct Work {
     pub computed_tokens: f64,
     /// Prompt tokens to bring to the device, from slower tiers and from a peer.
     pub fetched_tokens: f64,
-    /// The endpoint that some of them come from.
+    /// The endpoint that some of them come from; [`Plan::sources`] lists all.
     pub fetch_from: Option<EndpointId>,
     /// Seconds until the prefill queued before it is done.
     pub queue_secs: f64,
@@ -28,6 +28,57 @@ pub struct Work {
     pub step_secs: f64,
     /// By how many seconds that is longer than without the request.
     pub slower_secs: f64,
+}
+
+/// Where KV is brought from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A slower tier of the endpoint, or one that it shares.
+    Tier(Tier),
+    /// Another endpoint's device.
+    Peer(EndpointId),
+}
+
+/// [`Work`] with where everything comes from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Plan {
+    /// What is computed and fetched, and how long that lasts.
+    pub work: Work,
+    tier_tokens: [f64; Tier::COUNT],
+    slowest: Option<(Source, f64)>,
+}
+
+impl Plan {
+    pub(super) fn of(cx: &Context<'_>, candidate: &Candidate, rates: &Rates, donor: Donor) -> Self {
+        let (mut tier_tokens, mut slowest) = ([0.0; Tier::COUNT], None);
+        let work = work(cx, candidate, rates, donor, |source, tokens, secs| {
+            if let Source::Tier(tier) = source {
+                tier_tokens[tier.index()] += tokens;
+            }
+            if slowest.is_none_or(|(_, most)| secs > most) {
+                slowest = Some((source, secs));
+            }
+        });
+        Self { work, tier_tokens, slowest }
+    }
+
+    /// Where to bring KV from, with how many tokens: tiers from fastest to slowest, then a peer.
+    /// What a slower tier holds and is not listed is to be computed again.
+    pub fn sources(&self) -> impl Iterator<Item = (Source, f64)> {
+        let tiers = (0..).filter_map(Tier::new).take(Tier::COUNT);
+        let tiers = tiers.map(|tier| (Source::Tier(tier), self.tier_tokens[tier.index()]));
+        let Work { fetch_from, fetched_tokens, .. } = self.work;
+        let from_peer = fetched_tokens - self.tier_tokens.iter().sum::<f64>();
+        let peer = fetch_from.map(|e| (Source::Peer(e), from_peer));
+        tiers.chain(peer).filter(|&(_, tokens)| tokens > 0.0)
+    }
+
+    /// What takes longest to come.
+    #[must_use]
+    pub fn slowest(&self) -> Option<Source> {
+        self.slowest.map(|(source, _)| source)
+    }
 }
 
 impl Work {
@@ -68,7 +119,15 @@ pub(super) fn kv_in_use(load: &Load) -> f64 {
     load.kv_share() * load.kv_capacity_tokens as f64
 }
 
-pub(super) fn work(cx: &Context<'_>, candidate: &Candidate, rates: &Rates, donor: Donor) -> Work {
+/// Tells `fetched_from` of every source with tokens and seconds: decisions have no use for them.
+#[inline(always)]
+pub(super) fn work(
+    cx: &Context<'_>,
+    candidate: &Candidate,
+    rates: &Rates,
+    donor: Donor,
+    mut fetched_from: impl FnMut(Source, f64, f64),
+) -> Work {
     let load = cx.load(candidate);
     let block = f64::from(cx.request.block_size);
     let prompt = f64::from(cx.request.prompt_tokens);
@@ -76,10 +135,11 @@ pub(super) fn work(cx: &Context<'_>, candidate: &Candidate, rates: &Rates, donor
     let (mut fetched, mut fetch_secs, mut fetch_from) = (0.0, 0.0_f64, None);
     for run in cx.slow_runs(candidate) {
         let tokens = (f64::from(run.blocks) * block).min(prompt - computed);
-        let fetch = rates.tiers[run.tier.index().min(Tier::COUNT - 1)].secs(tokens);
+        let fetch = rates.tiers[run.tier.index()].secs(tokens);
         if fetch < rates.compute_secs(tokens, prompt - computed - tokens) {
             fetched += tokens;
             fetch_secs = fetch_secs.max(fetch);
+            fetched_from(Source::Tier(run.tier), tokens, fetch);
         } else {
             computed += tokens;
         }
@@ -93,6 +153,9 @@ pub(super) fn work(cx: &Context<'_>, candidate: &Candidate, rates: &Rates, donor
             fetched += tokens;
             fetch_secs = fetch_secs.max(fetch);
             fetch_from = donor.endpoint;
+            if let Some(peer) = fetch_from {
+                fetched_from(Source::Peer(peer), tokens, fetch);
+            }
         }
     }
     let compute_secs = rates.compute_secs(computed, prompt - computed);
