@@ -99,6 +99,17 @@ impl Directory {
         None
     }
 
+    /// Makes room for `entries` in all, evenly spread as hashes are.
+    pub(crate) fn reserve(&self, entries: usize, pin: &WritePin) {
+        // A shard that gets much more than its part grows as ever.
+        let buckets = FreshLines::room(roomy(entries / SHARDS));
+        for shard in &self.shards {
+            if shard.get(pin).len() < buckets {
+                Self::resize(shard, buckets, pin);
+            }
+        }
+    }
+
     /// Takes `hash` at `place` out.
     #[inline]
     pub(crate) fn remove(

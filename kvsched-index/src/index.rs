@@ -196,6 +196,11 @@ impl Index {
         own.unit
     }
 
+    /// Makes room for so many blocks in all.
+    pub(crate) fn expect(&mut self, blocks: usize) {
+        self.write(|w| w.expect(blocks));
+    }
+
     /// Panics if the structure contradicts itself. For tests and fuzzing: it looks at everything.
     #[doc(hidden)]
     pub fn validate(&self) {

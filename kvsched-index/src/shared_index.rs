@@ -192,6 +192,11 @@ impl SharedIndex {
         self.write(|w| w.own.unit)
     }
 
+    /// Makes room for so many blocks in all.
+    pub(crate) fn expect(&self, blocks: usize) {
+        self.write(|w| w.expect(blocks));
+    }
+
     /// Panics if the structure contradicts itself. For tests: it looks at everything.
     #[doc(hidden)]
     pub fn validate(&self) {

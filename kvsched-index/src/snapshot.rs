@@ -7,7 +7,7 @@
 //!
 //! | kind | body |
 //! |---|---|
-//! | `H` | tokens a block (u32) |
+//! | `H` | tokens a block (u32), how many blocks in chains to expect (u64) |
 //! | `O` | a part of the caller's note |
 //! | `G` | groups with a rule: endpoint (u16), group (u8), rule (u8), its tokens (u32), tokens a block (u32) |
 //! | `R` | records: a run of blocks, the engine's names of its blocks, who holds what of it, one after the other |
@@ -109,6 +109,7 @@ fn write(map: &Residency, own: &Writer, pin: &Pin, note: &[u8], sink: &mut dyn F
     sink(&[MAGIC.as_slice(), &VERSION.to_le_bytes()].concat());
     let mut out = Sections { sink, kind: b'H', bytes: vec![0; SECTION_HEAD], closed: 0 };
     out.section(b'H').extend(own.unit.to_le_bytes());
+    out.section(b'H').extend((own.blocks as u64).to_le_bytes());
     for part in note.chunks(SECTION) {
         out.section(b'O').extend(part);
     }

@@ -215,3 +215,12 @@ pub(crate) struct Write<'a> {
     pub(crate) own: &'a mut Writer,
     pub(crate) pin: &'a WritePin,
 }
+
+impl Write<'_> {
+    /// Makes room for so many blocks in all, where no budget says how much there may be.
+    pub(crate) fn expect(&mut self, blocks: usize) {
+        if self.own.budget.is_none() {
+            self.map.directory.reserve(blocks, self.pin);
+        }
+    }
+}

@@ -11,6 +11,7 @@ use kvsched_index::events::vllm::{Version, encode};
 use kvsched_index::events::{EventStream, StreamSettings};
 use kvsched_index::{GroupRule, Holder, Identity, Index, Repeat, SnapshotError, SnapshotReader};
 use proptest::prelude::*;
+use std::hash::Hasher;
 
 const ENDPOINTS: u16 = 3;
 const TIERS: [Tier; 2] = [Tier::DEVICE, Tier::HOST];
@@ -218,6 +219,22 @@ fn the_foreign_and_the_newer_are_refused_by_name() {
         why(&bytes(&other, b"")),
         "a snapshot of blocks of 64 tokens for an index of blocks of 16"
     );
+}
+
+/// A snapshot that promises what it does not hold, its checksums right.
+#[test]
+fn a_promise_of_blocks_is_believed_within_bounds() {
+    let mut promised = sample();
+    // Behind the version and the section's head: tokens a block, then how many blocks.
+    promised[12 + 13 + 4..][..8].copy_from_slice(&u64::MAX.to_le_bytes());
+    let mut hasher = twox_hash::XxHash64::with_seed(u64::from(b'H'));
+    hasher.write(&promised[12 + 13..][..12]);
+    promised[12 + 5..][..8].copy_from_slice(&hasher.finish().to_le_bytes());
+    let used = allocation_counter::measure(|| {
+        let (index, _) = read(&promised, 1000).unwrap();
+        equal(&index, &read(&sample(), 1000).unwrap().0).unwrap();
+    });
+    assert!(used.bytes_max < 100 << 20, "{} bytes", used.bytes_max);
 }
 
 #[test]

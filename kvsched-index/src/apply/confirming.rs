@@ -101,4 +101,8 @@ impl<H: Holdings> Holdings for Confirming<'_, H> {
     fn block_size(&self) -> u32 {
         self.held.block_size()
     }
+
+    fn expect(&mut self, blocks: usize) {
+        self.held.expect(blocks);
+    }
 }

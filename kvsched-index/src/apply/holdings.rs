@@ -32,6 +32,8 @@ pub trait Holdings {
         block_size: u32,
     ) -> Result<(), GroupError>;
     fn block_size(&self) -> u32;
+    /// Expects so many blocks in all: a hint.
+    fn expect(&mut self, blocks: usize);
 }
 
 macro_rules! as_the_index {
@@ -79,6 +81,9 @@ macro_rules! as_the_index {
             }
             fn block_size(&self) -> u32 {
                 <$index>::block_size(self)
+            }
+            fn expect(&mut self, blocks: usize) {
+                <$index>::expect(self, blocks);
             }
         }
     };

@@ -2,6 +2,9 @@ use super::{MAGIC, RECORD, SECTION, SECTION_HEAD, VERSION, checksum};
 use crate::{GroupError, GroupRule, Holder, Holdings, Repeat, StoreError};
 use kvsched_core::{BlockHash, EndpointId, EngineHash, Group, Tier};
 
+/// Most blocks that a snapshot is taken at its word for, before they come: 75 MB of room.
+const EXPECTED: usize = 1 << 22;
+
 /// Builds an index from a snapshot's bytes, handed over in pieces of any size.
 ///
 /// It takes an empty index and gives it back filled: bytes that turn out to be wrong cost that
@@ -165,9 +168,9 @@ impl<'a> Body<'a> {
 
     fn hashes(&mut self, out: &mut Vec<BlockHash>) -> Result<(), Refused> {
         let n = usize::from(self.u16()?);
-        let words = self.bytes(8 * n)?.chunks_exact(8);
+        let words = self.bytes(8 * n)?.as_chunks().0;
         out.clear();
-        out.extend(words.map(|w| BlockHash(w.iter().rev().fold(0, |n, &b| n << 8 | u64::from(b)))));
+        out.extend(words.iter().map(|w| BlockHash(u64::from_le_bytes(*w))));
         Ok(())
     }
 
@@ -275,6 +278,8 @@ impl<H: Holdings> SnapshotReader<H> {
                 if snapshot != index {
                     return Err(SnapshotError::BlockSize { snapshot, index }.into());
                 }
+                let blocks = usize::try_from(body.u64()?).unwrap_or(usize::MAX);
+                self.index.expect(blocks.min(EXPECTED));
                 self.state = State::Sections;
             }
             (State::Sections, b'O') => self.note.extend(std::mem::take(&mut body.0)),
