@@ -88,7 +88,7 @@ impl PrefixMatches {
     pub fn blocks_on(&self, endpoint: EndpointId, tier: Tier) -> u32 {
         let mut runs = self.slow.iter().filter(|r| r.endpoint == endpoint);
         if tier == Tier::DEVICE {
-            return self.blocks(endpoint).saturating_sub(runs.map(|r| r.blocks).sum());
+            return runs.fold(self.blocks(endpoint), |left, run| left.saturating_sub(run.blocks));
         }
         runs.find(|r| r.tier == tier).map_or(0, |r| r.blocks)
     }
@@ -134,7 +134,7 @@ impl PrefixMatches {
     /// Adds to an earlier run of the same endpoint and tier.
     pub fn push_slow(&mut self, endpoint: EndpointId, tier: Tier, blocks: u32) {
         match self.slow.iter_mut().rev().find(|r| r.endpoint == endpoint && r.tier == tier) {
-            Some(run) => run.blocks += blocks,
+            Some(run) => run.blocks = run.blocks.saturating_add(blocks),
             None => self.slow.push(TierRun { endpoint, tier, blocks }),
         }
     }
