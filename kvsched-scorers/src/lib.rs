@@ -45,7 +45,7 @@
 //!
 //! A decision is O(candidates × plugins) and allocates nothing once its [`Scratch`] has seen the
 //! fleet. One filter, three weighted scorers and a picker take 0.2 µs over 8 endpoints and 8 µs
-//! over 512; the [`cost`] model 0.3 and 17 µs (minima on a shared two-core machine, `cargo bench -p
+//! over 512; the [`cost`] model 0.3 and 15 µs (minima on a shared two-core machine, `cargo bench -p
 //! kvsched-scorers`). A [`Receipt`] of 8 endpoints takes 1 µs more and does allocate.
 //!
 //! # When not to use this crate
