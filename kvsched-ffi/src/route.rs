@@ -198,7 +198,9 @@ pub unsafe extern "C" fn kvsched_route(
             )
         };
         buffers.named(named);
-        buffers.written(written.unwrap_or_default());
+        if let Some(written) = written {
+            buffers.written(written);
+        }
         let Buffers { route, candidates: ids, loads, decided, hashes, stand_ins, .. } =
             &mut *buffers;
         let tokens = match written {
@@ -429,7 +431,9 @@ fn fill_rows(
 ) -> Result<(), Failure> {
     let Buffers { candidates: ids, loads, .. } = buffers;
     ids.clear();
-    loads.resize(candidates.len(), Load::default());
+    if loads.len() != candidates.len() {
+        loads.resize(candidates.len(), Load::default());
+    }
     let total = lora_ids.len();
     for (row, load) in candidates.iter().zip(loads) {
         ids.push(endpoint_id(row.endpoint)?);
