@@ -133,6 +133,8 @@ fn every_plugin_type_can_be_made() {
         "utilization-filter" => "{conditions: [{metric: waiting-queue, maxValue: 3}]}",
         _ => "{}",
     };
+    let older =
+        ["by-label-selector", "kv-cache-scorer", "predicted-latency-scorer", "slo-aware-routing"];
     for kind in Registry::new().types() {
         let yaml = format!("plugins: [{{type: {kind}, parameters: {}}}]", required(kind));
         let made = profiles(&yaml).unwrap_or_else(|e| panic!("{kind}: {e}"));
@@ -140,7 +142,7 @@ fn every_plugin_type_can_be_made() {
         let named = profile.filters().any(|f| f.name() == kind)
             || profile.scorers().any(|(s, _)| s.name() == kind)
             || profile.picker().name() == kind
-            || ["by-label-selector", "kv-cache-scorer"].contains(&kind);
+            || older.contains(&kind);
         assert!(named, "{kind} does not go by its name");
         let misspelt = format!("plugins: [{{type: {kind}, parameters: {{zzz: 1}}}}]");
         assert!(profiles(&misspelt).is_err(), "{kind} takes a parameter it does not have");

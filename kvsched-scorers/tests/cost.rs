@@ -616,6 +616,33 @@ fn latency_scores_the_best_class_only() {
 }
 
 #[test]
+fn filters_explore_at_different_requests() {
+    let fleet = Fleet::new(2, 10)
+        .matched(&[10, 0])
+        .request(|r| {
+            (r.ttft_slo, r.tpot_slo) = (Some(Duration::from_secs(1)), Some(Duration::from_secs(1)));
+        })
+        .load(|i, l| l.queued_prefill_tokens = 9_000 * (1 - i as u64));
+    let explorers = [
+        common::profile()
+            .filter(Box::new(filter::PrefixCacheAffinity::new().exploration(0.5).unwrap())),
+        common::profile()
+            .filter(Box::new(filter::SloHeadroom::new(cost()).exploration(0.5).unwrap())),
+    ]
+    .map(|builder| builder.build().unwrap());
+    // Both explore in a quarter of the requests, not in half of them.
+    let explores = |p: &kvsched_scorers::Profile, seed| {
+        let receipt = fleet.receipt(p, seed);
+        let dropped = receipt.rows.iter().find(|row| row.dropped_by.is_some());
+        dropped.is_none_or(|row| {
+            row.endpoint == EndpointId(1) && receipt.filters[0].starts_with("slo")
+        })
+    };
+    let both = (0..1_000).filter(|&seed| explorers.iter().all(|p| explores(p, seed))).count();
+    assert!((200..300).contains(&both), "{both}");
+}
+
+#[test]
 fn headroom_is_objective_minus_prediction() {
     #[derive(Debug)]
     struct Check;

@@ -131,6 +131,33 @@ schedulingProfiles:
     assert_eq!(weights(&made[0].1), owned(&[("latency-scorer", 1.0)]));
 }
 
+/// Inference Extension 1.3 and 1.4, where all that was one plugin.
+#[test]
+fn predicted_latency_as_one_plugin() {
+    for kind in ["predicted-latency-scorer", "slo-aware-routing"] {
+        let made = profiles(&format!(
+            "
+kind: EndpointPickerConfig
+plugins:
+- type: {kind}
+  parameters: {{headroomTTFTWeight: 0.7, headroomTPOTWeight: 0.3, selectionMode: linear, affinityGateTau: 0.9}}
+- type: slo-aware-profile-handler
+- type: queue-scorer
+schedulingProfiles:
+- name: latency
+  plugins:
+  - pluginRef: {kind}
+  - pluginRef: queue-scorer
+    weight: 0.5
+"
+        ));
+        let filters: Vec<_> = made[0].1.filters().map(|f| f.name().to_owned()).collect();
+        assert_eq!(filters, ["prefix-cache-affinity-filter", "slo-headroom-tier-filter"]);
+        let want = [("latency-scorer", 1.0), ("queue-scorer", 0.5)];
+        assert_eq!(weights(&made[0].1), owned(&want));
+    }
+}
+
 /// llm-d 0.2, whose precise scorer was a mode of the approximate one, and keys without lists.
 #[test]
 fn llm_d_0_2_and_empty_keys() {

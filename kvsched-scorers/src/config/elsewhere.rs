@@ -67,7 +67,7 @@ pub(super) const OTHER_PARTS: [&str; 61] = [
 ];
 
 /// Types that choose endpoints and do not exist here, with what to take instead.
-pub(super) const INSTEAD: [(&str, &str); 9] = [
+pub(super) const INSTEAD: [(&str, &str); 7] = [
     ("decision-tree-filter", "its filters one after the other, and `queue-scorer`"),
     ("endpoint-attribute-filter", "`label-selector-filter`"),
     ("header-based-testing-filter", "`session-affinity-filter`"),
@@ -75,13 +75,7 @@ pub(super) const INSTEAD: [(&str, &str); 9] = [
     ("least-queue-filter", "`queue-scorer`"),
     ("low-queue-filter", "`utilization-filter` with a cap on `waiting-queue`"),
     ("mm-embeddings-cache-scorer", "`topology-affinity-scorer` in an encode profile"),
-    ("predicted-latency-scorer", PREDICTED),
-    ("slo-aware-routing", PREDICTED),
 ];
-
-/// Into which the Inference Extension 1.5 split them.
-const PREDICTED: &str =
-    "`prefix-cache-affinity-filter`, `slo-headroom-tier-filter` and `latency-scorer`";
 
 pub(super) fn is_other_part(kind: &str) -> bool {
     OTHER_PARTS.contains(&kind)

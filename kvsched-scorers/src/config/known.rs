@@ -44,7 +44,7 @@ fn scorers(r: &mut Registry) {
         let label = p.text("label")?.unwrap_or(scorer::ContextLength::LABEL);
         let scorer = scorer::ContextLength::with_label(label);
         if p.flag("enableFiltering")? {
-            Ok(Plugin::Both(Box::new(scorer.clone()), Box::new(scorer)))
+            Ok(Plugin::Both(vec![Box::new(scorer.clone())], Box::new(scorer)))
         } else {
             made(scorer)
         }
@@ -53,16 +53,11 @@ fn scorers(r: &mut Registry) {
     r.add(scorer::Latency::NAME, |p| {
         p.accept(&["compositeKVWeight", "compositeQueueWeight", "compositePrefixWeight"]);
         p.accept(&["latencyPredictionInfoProducerName", "prefixMatchInfoProducerName"]);
-        const STRATEGIES: [&str; 2] = ["least", "most"];
-        let ttft = p.number("ttftWeight")?.unwrap_or(0.8);
-        let tpot = p.number("tpotWeight")?.unwrap_or(0.2);
-        let scorer = scorer::Latency::new(cost(p)?).weights(ttft, tpot)?;
-        made(match p.text("headroomSelectionStrategy")?.unwrap_or(STRATEGIES[0]) {
-            "least" => scorer,
-            "most" => scorer.most(),
-            word => return Err(p.unknown_word("headroomSelectionStrategy", word, &STRATEGIES)),
-        })
+        made(latency(p, "ttftWeight", "tpotWeight")?)
     });
+    for name in ["predicted-latency-scorer", "slo-aware-routing"] {
+        r.add(name, predicted_latency);
+    }
     // Its name in the Inference Extension 0.5 and llm-d 0.3.
     for name in [scorer::KvCacheUtilization::NAME, "kv-cache-scorer"] {
         r.add(name, |_| made(scorer::KvCacheUtilization));
@@ -126,6 +121,38 @@ fn scorers(r: &mut Registry) {
         p.accept(&["topologyProducerName"]);
         made(scorer::TopologyAffinity)
     });
+}
+
+fn latency(
+    p: &mut Parameters<'_>,
+    ttft: &'static str,
+    tpot: &'static str,
+) -> Result<scorer::Latency, ConfigError> {
+    const STRATEGIES: [&str; 2] = ["least", "most"];
+    const STRATEGY: &str = "headroomSelectionStrategy";
+    let (ttft, tpot) = (p.number(ttft)?.unwrap_or(0.8), p.number(tpot)?.unwrap_or(0.2));
+    let scorer = scorer::Latency::new(cost(p)?).weights(ttft, tpot)?;
+    match p.text(STRATEGY)?.unwrap_or(STRATEGIES[0]) {
+        "least" => Ok(scorer),
+        "most" => Ok(scorer.most()),
+        word => Err(p.unknown_word(STRATEGY, word, &STRATEGIES)),
+    }
+}
+
+/// What the Inference Extension 1.2 to 1.4 had as one plugin, in the three that 1.5 split it into.
+fn predicted_latency(p: &mut Parameters<'_>) -> Made {
+    p.accept(&["samplingMean", "maxSampledTokens", "sloBufferFactor", "contextTTL"]);
+    p.accept(&["negHeadroomTTFTWeight", "negHeadroomTPOTWeight", "affinityGateTauGlobal"]);
+    p.accept(&["compositeKVWeight", "compositeQueueWeight", "compositePrefixWeight"]);
+    p.accept(&["selectionMode", "streamingMode", "endpointRoleLabel"]);
+    let sticky = filter::PrefixCacheAffinity::new()
+        .threshold(p.number("affinityGateTau")?.unwrap_or(0.8))?
+        .exploration(p.number("epsilonExploreSticky")?.unwrap_or(0.01))?
+        .max_penalty_secs(p.number("affinityMaxTTFTPenaltyMs")?.unwrap_or(0.0) / 1e3)?;
+    let exploration = p.number("epsilonExploreNeg")?.unwrap_or(0.01);
+    let tier = filter::SloHeadroom::new(cost(p)?).exploration(exploration)?;
+    let scorer = latency(p, "headroomTTFTWeight", "headroomTPOTWeight")?;
+    Ok(Plugin::Both(vec![Box::new(sticky), Box::new(tier)], Box::new(scorer)))
 }
 
 /// The cost model, with the parameters that concern it.

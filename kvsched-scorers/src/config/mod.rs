@@ -46,7 +46,7 @@ pub use registry::Registry;
 pub use value::Value;
 
 use crate::nearest::{nearest, shown};
-use crate::{Profile, picker};
+use crate::{Profile, ProfileBuilder, picker};
 use elsewhere::is_other_part;
 use registry::Plugin;
 use serde::{Deserialize, Deserializer};
@@ -225,8 +225,9 @@ fn profile(
         builder = match made {
             Plugin::Filter(filter) => builder.filter(filter),
             Plugin::Scorer(scorer) => builder.scorer(scorer, weight.unwrap_or(1.0)),
-            Plugin::Both(filter, scorer) => {
-                builder.filter(filter).scorer(scorer, weight.unwrap_or(1.0))
+            Plugin::Both(filters, scorer) => {
+                let builder = filters.into_iter().fold(builder, ProfileBuilder::filter);
+                builder.scorer(scorer, weight.unwrap_or(1.0))
             }
             Plugin::Picker(made) => {
                 if picker.replace(made).is_some() {

@@ -42,7 +42,8 @@ pub(super) enum Plugin {
     Filter(Box<dyn Filter>),
     Scorer(Box<dyn Scorer>),
     Picker(Box<dyn Picker>),
-    Both(Box<dyn Filter>, Box<dyn Scorer>),
+    /// A scorer that comes with filters of its own.
+    Both(Vec<Box<dyn Filter>>, Box<dyn Scorer>),
 }
 
 impl Registry {

@@ -49,7 +49,8 @@ impl Filter for SloHeadroom {
         }
         if !(keep.contains(&true) && keep.contains(&false)) {
             keep.fill(true);
-        } else if Rng::new(cx.seed).unit_f64() < self.exploration {
+        } else if Rng::new(!cx.seed).unit_f64() < self.exploration {
+            // Not the seed itself: the affinity filter would explore at the same requests.
             keep.iter_mut().for_each(|keep| *keep = !*keep);
         }
     }
