@@ -80,7 +80,9 @@ impl Entry {
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Chain {
-    /// Blocks in the directory; further hashes in `hashes` are of blocks forgotten.
+    /// The lowest 16 bits: blocks in the directory; further hashes in `hashes` are of blocks forgotten.
+    /// Above them, as many places where other chains fork off as fit, the last one first: after so
+    /// many blocks. They say where to look, and may be out of date.
     len: AtomicU64,
     /// The hash of block `len - 1`, so that whoever matches all of it need not look further.
     last: AtomicU64,
@@ -108,14 +110,32 @@ impl Chain {
 
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.len.load(Ordering::Acquire) as usize
+        usize::from(self.len.load(Ordering::Acquire) as u16)
+    }
+
+    /// Places where other chains fork off: after so many blocks.
+    #[inline]
+    pub(crate) fn forks(&self) -> impl Iterator<Item = usize> {
+        let forks = self.len.load(Ordering::Relaxed);
+        [16, 32, 48].into_iter().map(move |shift| usize::from((forks >> shift) as u16))
+    }
+
+    /// Another chain forks off after so many blocks.
+    pub(crate) fn fork(&self, blocks: usize) {
+        if self.forks().all(|known| known != blocks) {
+            let old = self.len.load(Ordering::Relaxed);
+            let forks = (old >> 16) << 32 | (blocks as u64) << 16;
+            self.len.store(forks | u64::from(old as u16), Ordering::Release);
+        }
     }
 
     /// Says that the first `len` hashes count, the last of them being `last`.
     #[inline]
     pub(crate) fn set_len(&self, len: usize, last: u64) {
         self.last.store(last, Ordering::Relaxed);
-        self.len.store(len as u64, Ordering::Release);
+        // A chain that has ended is another one when it begins again.
+        let forks = if len == 0 { 0 } else { self.len.load(Ordering::Relaxed) >> 16 };
+        self.len.store(forks << 16 | len as u64, Ordering::Release);
     }
 
     #[inline]
@@ -153,11 +173,11 @@ impl Chain {
         if equal(most - 1) {
             return most;
         }
-        // Others' matches mostly end where this one does: at a fork.
+        // Mostly it ends where another chain forks off, or where what somebody holds ends.
         let (mut low, mut high) = (0, most - 1);
-        for word in &self.inline {
-            let fork = Entry::from_bits(word.load(Ordering::Relaxed))
-                .map_or(0, |e| usize::from(e.blocks).saturating_sub(offset));
+        let held = self.inline.iter().filter_map(|w| Entry::from_bits(w.load(Ordering::Relaxed)));
+        for fork in self.forks().chain(held.map(|e| usize::from(e.blocks))) {
+            let fork = fork.saturating_sub(offset);
             if low < fork && fork <= high {
                 if !equal(fork - 1) {
                     high = fork - 1;
@@ -278,6 +298,10 @@ mod tests {
             }
             chain.hashes.replace(Some(hashes), &pin);
             chain.set_len(len, 1000 + len as u64 - 1);
+            for &blocks in forks.iter().filter(|&&f| f > 150) {
+                chain.fork(usize::from(blocks));
+            }
+            proptest::prop_assert_eq!(chain.len(), len);
             for (word, &blocks) in chain.inline.iter().zip(&forks) {
                 let entry = Entry::plain(EndpointId(1), usize::from(blocks));
                 word.store(entry.to_bits(), Ordering::Relaxed);

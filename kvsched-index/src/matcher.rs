@@ -53,6 +53,22 @@ impl Residency {
         })
     }
 
+    /// Looks where a write of these blocks will look, so that it finds near at hand what now comes from
+    /// memory.
+    pub(crate) fn look_ahead(&self, parent: Option<BlockHash>, hashes: &[BlockHash], pin: &Pin) {
+        // Further ones would push the first ones out again; they are asked for as the write comes to them.
+        let hashes = &hashes[..hashes.len().min(1024)];
+        for &hash in hashes {
+            self.directory.prefetch(hash, pin);
+        }
+        for &hash in parent.iter().chain(hashes.first()) {
+            std::hint::black_box(self.place(hash, pin));
+        }
+        for &hash in hashes {
+            std::hint::black_box(self.directory.find(hash, pin, |_| true));
+        }
+    }
+
     /// Whether anyone may hold the block.
     pub(crate) fn knows(&self, hash: BlockHash, pin: &Pin) -> bool {
         let loose =
@@ -69,8 +85,10 @@ impl Residency {
             let Some(chain) = self.chains.get(place.chain) else { return false };
             let offset = usize::from(place.offset);
             // While the hashes come from memory, so may what the next step will ask for.
-            if let Some(&next) = prompt.get(chain.len().saturating_sub(offset)) {
-                self.directory.prefetch(next, pin);
+            for end in chain.forks().chain([chain.len()]).filter(|&end| end > offset) {
+                if let Some(&next) = prompt.get(end - offset) {
+                    self.directory.prefetch(next, pin);
+                }
             }
             let blocks = chain.common(offset, prompt, pin);
             found = (blocks > 0).then_some(Step { chain, offset, blocks });

@@ -40,9 +40,11 @@ use std::ops::Deref;
 use std::ptr::{self, NonNull};
 pub(crate) use std::sync::atomic::AtomicU64;
 use std::sync::atomic::{AtomicPtr, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 const WORD: usize = size_of::<u64>();
+/// How often a writer asks for its turn before it sleeps until it comes.
+const SPINS: usize = 400;
 
 /// A replaceable slice of atomic words, empty at first.
 #[derive(Debug)]
@@ -310,10 +312,29 @@ impl<T, W> Concurrent<T, W> {
         (&self.published, Pin(Some(epoch::pin())))
     }
 
-    pub(crate) fn write<R>(&self, f: impl FnOnce(&T, &mut W, &WritePin) -> R) -> R {
+    /// Runs `prepare` beside other writers, and `f` in turn with them.
+    pub(crate) fn write<R>(
+        &self,
+        prepare: impl FnOnce(&T, &Pin),
+        f: impl FnOnce(&T, &mut W, &WritePin) -> R,
+    ) -> R {
+        let pin = WritePin::new(Some(epoch::pin()));
+        prepare(&self.published, &pin);
+        f(&self.published, &mut self.turn(), &pin)
+    }
+
+    /// The writers' lock.
+    fn turn(&self) -> MutexGuard<'_, W> {
+        // Most writes are shorter than going to sleep and being woken.
+        for _ in 0..SPINS {
+            match self.writer.try_lock() {
+                Ok(writer) => return writer,
+                Err(TryLockError::Poisoned(writer)) => return writer.into_inner(),
+                Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+            }
+        }
         // A writer that panicked left every word valid: each is read on its own.
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        f(&self.published, &mut writer, &WritePin::new(Some(epoch::pin())))
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Frees what no reader can still mean, now rather than later.

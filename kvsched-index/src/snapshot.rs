@@ -62,7 +62,7 @@ impl Index {
 impl SharedIndex {
     /// As [`Index::write_snapshot`]. Queries go on; other writers wait until all is written.
     pub fn write_snapshot(&self, note: &[u8], mut sink: impl FnMut(&[u8])) {
-        self.state.write(|map, own, pin| write(map, own, pin, note, &mut sink));
+        self.state.write(|_, _| {}, |map, own, pin| write(map, own, pin, note, &mut sink));
     }
 }
 

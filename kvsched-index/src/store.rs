@@ -155,7 +155,15 @@ impl<'a> Write<'a> {
         let continued = before.filter(|b| self.continues(*b, holder, hashes[0]));
         let (number, start) = match continued {
             Some(before) => (before.chain, usize::from(before.offset) + 1),
-            None => (self.begin(parent, pending)?, 0),
+            None => {
+                let number = self.begin(parent, pending)?;
+                if let Some((before, chain)) =
+                    before.zip(before.and_then(|b| self.map.chains.get(b.chain)))
+                {
+                    chain.fork(usize::from(before.offset) + 1);
+                }
+                (number, 0)
+            }
         };
         let map = self.map;
         let Some(chain) = map.chains.get(number) else {
