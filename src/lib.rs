@@ -35,6 +35,7 @@ pub use kvsched_index as index;
 pub use kvsched_index::{
     Applied, Endpoint, EndpointSpec, Holder, Index, RegistryError, Role, SharedIndex, events,
 };
+pub use kvsched_scorers as scorers;
 pub use kvsched_scorers::{
     InFlight, Profile, Receipt, Routed, Ticket, filter, picker, preset, scorer, segment,
 };

@@ -2,10 +2,10 @@
 
 use crate::router::Picture;
 use crate::{RouteInput, RouteScratch, Router, RouterError};
-use kvsched_core::{BlockHash, Decision, EndpointId, Load, Prompt, Request, Time};
+use kvsched_core::{BlockHash, Decision, EndpointId, Load, Prompt, Request, Rng, Time};
 use kvsched_hash::{BlockHasher, HashError};
 use kvsched_index::SharedIndex;
-use kvsched_scorers::{DecideInput, InFlight, Receipt, Ticket};
+use kvsched_scorers::{DecideInput, InFlight, Receipt, Scratch, Ticket};
 
 /// What a profile decides from: borrows only those fields of the scratch that it needs, so that the
 /// others can be written meanwhile.
@@ -61,12 +61,70 @@ impl Router {
         input: &RouteInput<'_>,
         scratch: &mut RouteScratch,
     ) -> Result<Decision, RouterError> {
+        let by_profile = |input: &DecideInput<'_>, rng: &mut Rng, scratch: &mut Scratch| {
+            self.profile.decide(*input, rng, scratch)
+        };
+        Ok(self.gather(input, self.profile.needs().matches, scratch, by_profile)??)
+    }
+
+    /// As [`route`](Self::route), but `decide` does so instead of the router's profile, from all that
+    /// the router knows: for prefill and decode apart ([`Split`](kvsched_scorers::cost::Split),
+    /// [`Pair`](kvsched_scorers::Pair)), for several profiles, for what to fetch from where
+    /// ([`Cost::plan`](kvsched_scorers::cost::Cost::plan)). Where two endpoints serve a request,
+    /// [`record`](Self::record) both.
+    ///
+    /// ```
+    /// # use kvsched::hash::Scheme;
+    /// # use kvsched::scorers::cost::{Cost, Split};
+    /// # use kvsched::filter::Label;
+    /// # use kvsched::{BlockHasher, Load, Prompt, RouteInput, RouteScratch, Router, Time};
+    /// # let hasher = BlockHasher::builder(Scheme::content("m", b"a secret")?).block_size(16).build()?;
+    /// let router = Router::builder(hasher).build()?;
+    /// let pods = [router.add_endpoint("a")?, router.add_endpoint("b")?];
+    /// router.set_label(pods[0], Label::ROLE, "prefill");
+    /// router.set_label(pods[1], Label::ROLE, "prefill-decode");
+    /// let split = Split::new(Cost::new());
+    ///
+    /// // A long prompt would stall sixty answers: it is computed elsewhere.
+    /// let tokens: Vec<u32> = (0..12_000).collect();
+    /// let loads = [Load::default(), Load { running_requests: 60, ..Load::default() }];
+    /// let input = RouteInput { loads: &loads, ..RouteInput::new(Prompt::new(&tokens), &pods) };
+    /// let mut scratch = RouteScratch::new(1);
+    /// let placed = router.route_by(&input, &mut scratch, |input, rng, scratch| {
+    ///     split.place(input, rng, scratch)
+    /// })??;
+    /// assert_eq!((placed.prefill, placed.decode), (pods[0], pods[1]));
+    /// router.record(placed.prefill, &scratch, Time(0))?;
+    /// router.record(placed.decode, &scratch, Time(0))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the prompt cannot be hashed or a candidate is unknown.
+    pub fn route_by<R>(
+        &self,
+        input: &RouteInput<'_>,
+        scratch: &mut RouteScratch,
+        decide: impl FnOnce(&DecideInput<'_>, &mut Rng, &mut Scratch) -> R,
+    ) -> Result<R, RouterError> {
+        self.gather(input, true, scratch, decide)
+    }
+
+    /// Gathers all that is known of a request and hands it over.
+    fn gather<R>(
+        &self,
+        input: &RouteInput<'_>,
+        matches: bool,
+        scratch: &mut RouteScratch,
+        decide: impl FnOnce(&DecideInput<'_>, &mut Rng, &mut Scratch) -> R,
+    ) -> Result<R, RouterError> {
         for &candidate in input.candidates {
             if !self.members.has(candidate) {
                 return Err(RouterError::UnknownEndpoint(candidate));
             }
         }
-        if self.profile.needs().matches {
+        if matches {
             self.look_up(&input.prompt, input.hashes, input.candidates, scratch)?;
             if let Picture::Events { speculative: Some(sent), .. } = &self.picture {
                 sent.raise_matches(&scratch.hashes, &mut scratch.matches, &mut scratch.sent);
@@ -98,7 +156,7 @@ impl Router {
         }
         let labels = self.members.labels();
         let RouteScratch { profile, rng, .. } = scratch;
-        Ok(self.profile.decide(decide_input!(input, scratch, &labels), rng, profile)?)
+        Ok(decide(&decide_input!(input, scratch, &labels), rng, profile))
     }
 
     /// Says that the request last routed (or looked up) with `scratch` was sent to `endpoint`.
