@@ -434,7 +434,8 @@ typedef struct kvsched_scorer {
 typedef struct kvsched_settings {
   // The name of another router's policy, such as "llm-d" or "dynamo"; NULL for none.
   struct kvsched_str preset;
-  // An `EndpointPickerConfig`, in YAML or JSON; NULL for none. Not together with a preset.
+  // An `EndpointPickerConfig`, in YAML or JSON, of at most 65,536 bytes; NULL for none. Not together
+  // with a preset.
   struct kvsched_str config;
   // Which of the configuration's profiles; NULL where it has only one.
   struct kvsched_str profile;

@@ -4,6 +4,9 @@ use kvsched::Profile;
 use kvsched_scorers::config::{Config, Registry};
 use kvsched_scorers::preset;
 
+/// Bytes of a configuration. Readers of YAML take time that grows with the square of some texts.
+const LONGEST_CONFIG: usize = 64 << 10;
+
 /// The profile that settings name, or none where they name none. The caller's scorers are plugins that a
 /// configuration may name; without one, they are the profile.
 pub(crate) fn profile(
@@ -26,6 +29,10 @@ pub(crate) fn profile(
         (Some(preset), None) => {
             preset::by_name(preset).map(Some).map_err(Failure::of(Status::Config))
         }
+        (None, Some(config)) if config.len() > LONGEST_CONFIG => Err(wrong(format!(
+            "a configuration of {} bytes: at most {LONGEST_CONFIG} are read",
+            config.len()
+        ))),
         (None, Some(config)) => {
             let config: Config =
                 serde_yaml_ng::from_str(config).map_err(Failure::of(Status::Config))?;

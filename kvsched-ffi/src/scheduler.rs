@@ -73,7 +73,8 @@ impl Counts {
 pub struct Settings {
     /// The name of another router's policy, such as "llm-d" or "dynamo"; NULL for none.
     pub preset: Str,
-    /// An `EndpointPickerConfig`, in YAML or JSON; NULL for none. Not together with a preset.
+    /// An `EndpointPickerConfig`, in YAML or JSON, of at most 65,536 bytes; NULL for none. Not together
+    /// with a preset.
     pub config: Str,
     /// Which of the configuration's profiles; NULL where it has only one.
     pub profile: Str,

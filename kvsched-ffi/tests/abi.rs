@@ -224,6 +224,17 @@ fn failures_say_what_was_wrong_and_write_nothing() {
     assert_eq!(create(&settings), Status::Config);
     assert!(scheduler.is_null());
     assert_eq!(self::words(&error), "a profile is named, but no configuration is given");
+
+    let brackets = "[".repeat(200_000);
+    settings = Settings { config: text(&brackets), ..Settings::default() };
+    let mut create = |settings: &Settings| {
+        // SAFETY: every pointer is ours or a handle.
+        unsafe {
+            kvsched_scheduler_new(caller.hasher, settings, &raw mut scheduler, &raw mut error)
+        }
+    };
+    assert_eq!(create(&settings), Status::Config);
+    assert_eq!(self::words(&error), "a configuration of 200000 bytes: at most 65536 are read");
 }
 
 #[test]
