@@ -11,6 +11,7 @@ pub mod policy;
 pub mod published;
 pub mod report;
 pub mod router;
+pub mod scenario;
 pub mod stats;
 pub mod wire;
 pub mod workload;

@@ -6,11 +6,12 @@ use cluster_sim::command::size::Question;
 use cluster_sim::command::{Error, Shared, cascade, paper, shootout, size};
 use cluster_sim::engine::EngineSpec;
 use cluster_sim::policy::{PUBLISHED, Policy};
+use cluster_sim::scenario::{self, Scenario};
 use cluster_sim::stats::Slo;
 use cluster_sim::workload::{Ladder, Workload, mix};
 use kvsched_scorers::preset;
 use kvsched_testdata::trace;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -69,7 +70,9 @@ enum Command {
     ///
     /// Policies: the presets of kvsched-scorers (a wrong name lists the nearest), and the
     /// published four.
-    /// Workloads: customers, overcommitted, chat, agents, rag, burst, one-shot, tenants; or traces.
+    /// Workloads: customers, overcommitted, chat, agents, rag, burst, one-shot, tenants, each on
+    /// equal endpoints; tiers, packets, adapters, mixed, ranks, split, elastic, each on a cluster of
+    /// its own; or traces.
     Shootout {
         /// Policies to run [default: all presets]
         #[arg(value_name = "POLICY")]
@@ -79,35 +82,39 @@ enum Command {
         workload: Vec<String>,
         #[command(flatten)]
         trace: Trace,
-        /// Endpoints, each Qwen3-32B on two H100
+        /// Equal endpoints, each Qwen3-32B on two H100
         #[arg(long, default_value = "8", value_name = "N")]
         endpoints: u16,
+        /// Play a workload of one stage so many times, each with prompts of its own, one for every
+        /// eight endpoints at a time
+        #[arg(long, default_value = "1", value_name = "N")]
+        copies: NonZeroU32,
         #[command(flatten)]
         level: Level,
     },
     /// Everything that docs/sim shows, with one command
     ///
-    /// `paper`, `cascade`, and `shootout` of all presets on all workloads, each with its tables
-    /// (Markdown) and pictures (SVG) written to `--out`.
+    /// `paper`, `cascade`, `shootout` of all presets on all workloads, and `size`, each with its
+    /// tables (Markdown) and pictures (SVG) written to `--out`.
     Report,
     /// How many endpoints, and how much host memory, a workload needs to keep a service level
     Size {
         /// The workload
-        #[arg(long, default_value = "chat", value_name = "NAME")]
+        #[arg(long, default_value = SIZED, value_name = "NAME")]
         workload: String,
         #[command(flatten)]
         trace: Trace,
         /// The policy
-        #[arg(long, default_value = "llm-d-affinity")]
+        #[arg(long, default_value = DEFAULT)]
         policy: String,
         /// Share of requests that must keep the level
-        #[arg(long, default_value = "0.95", value_name = "SHARE")]
+        #[arg(long, default_value_t = SHARE, value_name = "SHARE")]
         share: f64,
         /// Host memory for KV to try, in gigabytes an endpoint
-        #[arg(long, default_values = ["0", "256"], value_name = "GB")]
+        #[arg(long, default_values_t = HOST_GB, value_name = "GB")]
         host_gb: Vec<f64>,
         /// Most endpoints to try
-        #[arg(long, default_value = "64", value_name = "N")]
+        #[arg(long, default_value_t = MOST, value_name = "N")]
         most: u16,
         #[command(flatten)]
         level: Level,
@@ -185,15 +192,24 @@ fn run(args: Args) -> Result<(), Error> {
             paper_of(&shared, policies, metrics_delay, client_limit)
         }
         Command::Cascade { qps } => cascade::cascade(&shared, positive("--qps", qps)?),
-        Command::Shootout { policies, workload, trace, endpoints, level } => {
-            shootout_of(&shared, policies, workload, trace.load()?, endpoints, level.slo())
+        Command::Shootout { policies, workload, trace, endpoints, copies, level } => {
+            let traffic = Traffic { workload, recorded: trace.load()?, endpoints, copies };
+            shootout_of(&shared, policies, traffic, level.slo())
         }
         Command::Report => {
             let out = shared.out.clone().unwrap_or_else(|| PathBuf::from("report"));
             let shared = Shared { out: Some(out), ..shared };
             paper_of(&shared, Vec::new(), PAPER_DELAY, PAPER_LIMIT)?;
             cascade::cascade(&shared, CASCADE_QPS)?;
-            shootout_of(&shared, Vec::new(), Vec::new(), None, 8, Slo::default())
+            shootout_of(&shared, Vec::new(), Traffic::default(), Slo::default())?;
+            let question = Question {
+                slo: Slo::default(),
+                share: SHARE,
+                host_gigabytes: HOST_GB.to_vec(),
+                most: MOST,
+            };
+            let agents = mix::by_name(SIZED, 1).ok_or("no such workload")?;
+            size::size(&shared, &agents, &Policy::by_name(DEFAULT)?, &question)
         }
         Command::Size { workload, trace, policy, share, host_gb, most, level } => {
             let seed = shared.seeds.first().copied().unwrap_or(1);
@@ -210,6 +226,12 @@ fn run(args: Args) -> Result<(), Error> {
 const PAPER_DELAY: f64 = 1.4;
 const PAPER_LIMIT: u32 = 760;
 const CASCADE_QPS: f64 = 6.0;
+/// What `size` asks unless told otherwise.
+const SIZED: &str = "agents";
+const DEFAULT: &str = "cost";
+const SHARE: f64 = 0.95;
+const HOST_GB: [f64; 2] = [0.0, 256.0];
+const MOST: u16 = 64;
 
 fn paper_of(
     shared: &Shared,
@@ -225,14 +247,27 @@ fn paper_of(
     paper::paper(shared, &policies, &spec, &ladder)
 }
 
-fn shootout_of(
-    shared: &Shared,
-    policies: Vec<String>,
+/// What a shootout is about.
+struct Traffic {
     workload: Vec<String>,
     recorded: Option<Workload>,
     endpoints: u16,
+    copies: NonZeroU32,
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Self { workload: Vec::new(), recorded: None, endpoints: 8, copies: NonZeroU32::MIN }
+    }
+}
+
+fn shootout_of(
+    shared: &Shared,
+    policies: Vec<String>,
+    traffic: Traffic,
     slo: Slo,
 ) -> Result<(), Error> {
+    let Traffic { workload, recorded, endpoints, copies } = traffic;
     let names: Vec<String> = match policies.is_empty() {
         true => preset::NAMES.iter().map(|&n| n.to_owned()).collect(),
         false => policies,
@@ -240,20 +275,36 @@ fn shootout_of(
     let policies: Vec<Policy> =
         names.iter().map(|n| Policy::by_name(n)).collect::<Result<_, _>>()?;
     let names: Vec<String> = match workload.is_empty() && recorded.is_none() {
-        true => mix::NAMES.iter().map(|(n, _)| (*n).to_owned()).collect(),
+        true => scenario::NAMES.iter().map(|(n, _)| (*n).to_owned()).collect(),
         false => workload,
     };
-    let mut workloads: Vec<(String, Box<shootout::Draw<'_>>)> = Vec::new();
+    let (endpoints, copies) = (endpoints.max(1), copies.get());
+    for name in names.iter().filter(|_| copies > 1) {
+        let stages = scenario::by_name(name, 1, 1).map_or(1, |s| s.workload.stages.len());
+        if stages > 1 {
+            return Err(format!("--copies: `{name}` has {stages} stages, not one").into());
+        }
+    }
+    let draw = move |name: &str, seed: u64| {
+        let mut scenario = scenario::by_name(name, seed, endpoints)?;
+        if copies > 1 {
+            let at_once = u32::from(endpoints) / 8;
+            scenario.workload = scenario.workload.copied(copies, at_once);
+        }
+        Some(scenario)
+    };
+    let mut scenarios: Vec<(String, Box<shootout::Draw<'_>>)> = Vec::new();
     for name in names {
         let drawn = name.clone();
-        workloads.push((name, Box::new(move |seed| mix::by_name(&drawn, seed))));
+        scenarios.push((name, Box::new(move |seed| draw(&drawn, seed))));
     }
-    if let Some(recorded) = &recorded {
-        workloads.push((recorded.name.clone(), Box::new(|_| Some(recorded.clone()))));
+    if let Some(workload) = &recorded {
+        let engines = vec![EngineSpec::qwen3_32b_tp2_h100(); usize::from(endpoints)];
+        let spec = ClusterSpec { engines, metrics_delay: 0.05, ..ClusterSpec::published() };
+        let scenario = Scenario { spec, workload: workload.clone() };
+        scenarios.push((workload.name.clone(), Box::new(move |_| Some(scenario.clone()))));
     }
-    let engines = vec![EngineSpec::qwen3_32b_tp2_h100(); usize::from(endpoints.max(1))];
-    let spec = ClusterSpec { engines, metrics_delay: 0.05, ..ClusterSpec::published() };
-    shootout::shootout(shared, &policies, &workloads, &spec, slo)
+    shootout::shootout(shared, &policies, &scenarios, slo)
 }
 
 fn positive(what: &str, value: f64) -> Result<f64, Error> {

@@ -1,6 +1,7 @@
 //! Which policy a run is routed by.
 
 use kvsched_core::Tier;
+use kvsched_scorers::cost::{Cost, Split};
 use kvsched_scorers::preset::UnknownPreset;
 use kvsched_scorers::scorer::TierPrice;
 use kvsched_scorers::{Profile, ProfileBuilder, picker, preset, scorer};
@@ -61,6 +62,11 @@ impl Policy {
         };
         policy.profile()?;
         Ok(policy)
+    }
+
+    /// Its way to choose who prefills and who decodes at once, if it has one.
+    pub fn split(&self) -> Option<Split> {
+        (self.name == "cost").then(|| Split::new(Cost::new()))
     }
 
     /// Its profile, from the library.

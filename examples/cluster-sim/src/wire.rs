@@ -19,13 +19,24 @@ pub fn publish(log: &CacheLog, block_size: u32, timestamp: f64, out: &mut Vec<u8
             Change::Stored { .. } => [EngineHash(0)],
         })
         .collect();
+    let adapters: Vec<String> = log
+        .changes
+        .iter()
+        .map(|c| match c {
+            Change::Stored { lora: Some(id), .. } => format!("adapter-{id}"),
+            _ => String::new(),
+        })
+        .collect();
     let events: Vec<_> = log
         .changes
         .iter()
         .zip(&single)
-        .map(|(change, hash)| {
+        .zip(&adapters)
+        .map(|((change, hash), adapter)| {
             let event = match change {
-                Change::Stored { parent, hashes, tokens } => Event::Stored(Stored {
+                Change::Stored { parent, lora, hashes, tokens } => Event::Stored(Stored {
+                    lora_id: lora.map(i64::from),
+                    lora_name: lora.map(|_| adapter.as_str()),
                     hashes: &stored[hashes.clone()],
                     parent: parent.map(EngineHash),
                     tokens: &log.tokens[tokens.clone()],

@@ -5,6 +5,7 @@
 use cluster_sim::cluster::{ClusterSpec, Run};
 use cluster_sim::command::run_one;
 use cluster_sim::policy::Policy;
+use cluster_sim::scenario::{self, Scenario};
 use cluster_sim::stats::{Slo, Summary};
 use cluster_sim::workload::{Ladder, Workload, mix};
 
@@ -35,8 +36,8 @@ fn the_same_seed_gives_the_same_run_and_another_seed_another() {
 
 #[test]
 fn every_job_is_answered_in_order_of_time() {
-    for (name, _) in mix::NAMES {
-        let mut workload = mix::by_name(name, 3).unwrap();
+    for (name, _) in scenario::NAMES {
+        let Scenario { spec, mut workload } = scenario::by_name(name, 3, 8).unwrap();
         // A few hundred jobs of each, cut where no conversation is.
         if workload.stages.len() == 1 {
             workload.jobs.truncate(400);
@@ -44,11 +45,14 @@ fn every_job_is_answered_in_order_of_time() {
         } else {
             continue;
         }
-        let (run, total) = run("llm-d", &workload, 3);
-        assert_eq!(total.requests, 400, "{name}");
-        assert_eq!(run.lost_events, 0, "{name}");
-        for o in &run.outcomes {
-            assert!(o.sent < o.first_token && o.first_token <= o.done, "{name}: {o:?}");
+        for policy in ["llm-d", "cost"] {
+            let policy = Policy::by_name(policy).unwrap();
+            let result = run_one(&spec, &workload, &policy, Slo::default(), 3).unwrap();
+            assert_eq!(result.total.requests, 400, "{name}");
+            assert_eq!(result.run.lost_events, 0, "{name}");
+            for o in &result.run.outcomes {
+                assert!(o.sent < o.first_token && o.first_token <= o.done, "{name}: {o:?}");
+            }
         }
     }
 }

@@ -28,6 +28,9 @@ fn spec(kv_blocks: u32, budget: u32, host_blocks: Option<usize>) -> EngineSpec {
         step_time: StepTime::QWEN3_32B_TP2_H100,
         kv_bytes_per_token: 100,
         tiers: tiers.into_iter().collect(),
+        lora_slots: 0,
+        lora_load: 0.0,
+        packet_tokens: 0,
     }
 }
 
@@ -98,7 +101,7 @@ impl Driven {
             prompt: prompt(a.text, a.prompt),
             output_tokens: a.output,
             output_seed: 1000 + u64::from(request),
-            transfer_ns: None,
+            ..Submission::default()
         };
         self.engine.submit(submission).is_ok()
     }
@@ -172,7 +175,7 @@ proptest! {
                 }
                 for a in &arrivals {
                     let asked = prompt(a.text, a.prompt);
-                    prefix_hashes(&asked, BLOCK, &mut hashes);
+                    prefix_hashes(&asked, BLOCK, None, &mut hashes);
                     let blocks: Vec<_> = hashes.iter().copied().map(BlockHash).collect();
                     index.find_matches(&blocks, &mut matches);
                     prop_assert_eq!(matches.blocks(EndpointId(0)), driven.engine.usable_blocks(&asked));

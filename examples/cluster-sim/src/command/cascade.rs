@@ -51,6 +51,7 @@ pub fn workload(seed: u64, qps: f64) -> Workload {
             ],
             output: Segment { seed: text(4, number), tokens: 1 },
             session: tenant as u32,
+            ..Job::default()
         });
     };
     for tenant in 0..TENANTS {

@@ -53,7 +53,7 @@ pub fn run_one(
     slo: Slo,
     seed: u64,
 ) -> std::result::Result<Result, RouterError> {
-    let mut router = Router::new(policy, &spec.engines, seed)?;
+    let mut router = Router::new(policy, spec, seed)?;
     let start = std::time::Instant::now();
     let run = simulate(spec, workload, &mut router, seed);
     let wall = start.elapsed().as_secs_f64();

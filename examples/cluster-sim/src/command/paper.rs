@@ -1,5 +1,6 @@
 //! `paper`: the published 73%-of-capacity benchmark, their figures beside ours.
 
+use super::shootout::speed;
 use super::{Error, Result, Shared, run_one};
 use crate::batch;
 use crate::cluster::ClusterSpec;
@@ -50,7 +51,7 @@ pub fn paper(
         println!("{}", serde_json::to_string_pretty(&Report { rows: rows(&results) })?);
     } else {
         println!("{}", tables(&by_policy));
-        println!("{}", speed(&results));
+        println!("{}", speed(results.iter()));
     }
     if let Some(out) = &shared.out {
         std::fs::create_dir_all(out)?;
@@ -172,18 +173,6 @@ fn stages(policy: &str, runs: &[&Result]) -> String {
         ]);
     }
     format!("{policy}\n\n{table}")
-}
-
-fn speed(results: &[Result]) -> String {
-    let slowest = results.iter().map(Result::speed).fold(f64::INFINITY, f64::min);
-    let most = results.iter().map(Result::library_share).fold(0.0, f64::max);
-    let decisions: u64 = results.iter().map(|r| r.run.effort.decisions).sum();
-    let deciding: f64 = results.iter().map(|r| r.run.effort.deciding.as_secs_f64()).sum();
-    format!(
-        "Every run at least {slowest:.0} times as fast as the clock; the library took at most {:.0}% of a run, {:.1} µs a decision.",
-        most * 100.0,
-        deciding / decisions.max(1) as f64 * 1e6
-    )
 }
 
 fn draw_ladder(path: &Path, by_policy: &[(&str, Vec<&Result>)]) -> std::result::Result<(), Error> {

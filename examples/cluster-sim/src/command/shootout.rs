@@ -2,15 +2,15 @@
 
 use super::{Error, Result, Shared, run_one};
 use crate::batch;
-use crate::cluster::ClusterSpec;
 use crate::policy::Policy;
 use crate::report::Report;
+use crate::report::grid::{self, Cell, Grid};
 use crate::report::table::{Table, secs};
+use crate::scenario::Scenario;
 use crate::stats::{Estimate, Slo};
-use crate::workload::Workload;
 
-/// A workload for each seed, under one name.
-pub type Draw<'a> = dyn Fn(u64) -> Option<Workload> + Sync + 'a;
+/// A scenario for each seed, under one name.
+pub type Draw<'a> = dyn Fn(u64) -> Option<Scenario> + Sync + 'a;
 
 /// Runs `policies` on each of `workloads`.
 ///
@@ -21,7 +21,6 @@ pub fn shootout(
     shared: &Shared,
     policies: &[Policy],
     workloads: &[(String, Box<Draw<'_>>)],
-    spec: &ClusterSpec,
     slo: Slo,
 ) -> std::result::Result<(), Error> {
     let tasks: Vec<(usize, &Policy, u64)> = (0..workloads.len())
@@ -34,11 +33,11 @@ pub fn shootout(
         shared.json,
         |(w, policy, seed)| format!("{} on {}, seed {seed}", policy.name, workloads[*w].0),
         |&(w, policy, seed)| {
-            let workload = workloads[w].1(seed).ok_or_else(|| {
+            let Scenario { spec, workload } = workloads[w].1(seed).ok_or_else(|| {
                 format!("no workload is called `{}`; see `shootout --help`", workloads[w].0)
             })?;
             let mut result =
-                run_one(spec, &workload, policy, slo, seed).map_err(|e| e.to_string())?;
+                run_one(&spec, &workload, policy, slo, seed).map_err(|e| e.to_string())?;
             // A run's details are large, and nobody asks for them here.
             result.run.outcomes = Vec::new();
             result.run.samples = Vec::new();
@@ -53,31 +52,70 @@ pub fn shootout(
         return Ok(());
     }
     let mut report = format!(
-        "{} endpoints, {} seeds ± 95% confidence; good: first token within {} s and {} s a token. A star: within noise of the best.\n",
-        spec.engines.len(),
+        "{} seeds ± 95% confidence; good: first token within {} s and {} s a token. A star: within noise of the best.\n",
         shared.seeds.len(),
         slo.ttft,
         slo.tpot
     );
+    let names: Vec<&str> = workloads.iter().map(|(name, _)| name.as_str()).collect();
     let mut shares = Vec::new();
-    for (w, (name, _)) in workloads.iter().enumerate() {
+    for (w, name) in names.iter().enumerate() {
         let of = |p: &Policy| -> Vec<&Result> {
             results.iter().filter(|(i, r)| *i == w && r.policy == p.name).map(|(_, r)| r).collect()
         };
         let by_policy: Vec<_> = policies.iter().map(|p| (p.name.as_str(), of(p))).collect();
-        report += &format!("\n{name}\n\n{}", table(&by_policy));
+        report += &format!("\n### {name}\n\n{}", table(&by_policy));
         shares.push(shares_of_best(&by_policy));
     }
     if workloads.len() > 1 {
-        let names: Vec<&str> = workloads.iter().map(|(name, _)| name.as_str()).collect();
-        report += &format!("\nAll workloads\n\n{}", overall(policies, &names, &shares));
+        report += &format!("\n### All together\n\n{}", overall(policies, &names, &shares));
     }
+    report += &format!("\n{}\n", speed(results.iter().map(|(_, r)| r)));
     println!("{report}");
     if let Some(out) = &shared.out {
         std::fs::create_dir_all(out)?;
         std::fs::write(out.join("shootout-tables.md"), report)?;
+        grid::write(&out.join("shootout.svg"), &grids(policies, &names, &shares))?;
     }
     Ok(())
+}
+
+/// How fast the runs were, and the library's part in them.
+pub fn speed<'a>(results: impl Iterator<Item = &'a Result> + Clone) -> String {
+    let slowest = results.clone().map(Result::speed).fold(f64::INFINITY, f64::min);
+    let mut shares: Vec<f64> = results.clone().map(Result::library_share).collect();
+    shares.sort_by(f64::total_cmp);
+    let middle = shares.get(shares.len() / 2).copied().unwrap_or(0.0);
+    let most = shares.last().copied().unwrap_or(0.0);
+    let decisions: u64 = results.clone().map(|r| r.run.effort.decisions).sum();
+    let deciding: f64 = results.map(|r| r.run.effort.deciding.as_secs_f64()).sum();
+    format!(
+        "Every run at least {slowest:.0} times as fast as the clock; the library took {:.0}% of the median run, at most {:.0}%, and {:.0} µs a decision, block hashes included.",
+        middle * 100.0,
+        most * 100.0,
+        deciding / decisions.max(1) as f64 * 1e6
+    )
+}
+
+/// The figures of [`overall`] to look at.
+fn grids(policies: &[Policy], workloads: &[&str], shares: &[Vec<(f64, f64)>]) -> Vec<Grid> {
+    let grid = |title: &str, ratio: &dyn Fn(&(f64, f64)) -> f64| {
+        let rows = policies.iter().enumerate().map(|(i, policy)| {
+            let cells = shares.iter().map(|s| {
+                let ratio = ratio(&s[i]);
+                let text =
+                    if ratio < 9.995 { format!("{ratio:.2}") } else { format!("{ratio:.0}") };
+                Cell { text, ratio }
+            });
+            (policy.name.clone(), cells.collect())
+        });
+        let columns = workloads.iter().map(|&name| name.to_owned()).collect();
+        Grid { title: title.to_owned(), columns, rows: rows.collect() }
+    };
+    vec![
+        grid("Time to first token, p90, over the best policy's", &|s| s.0),
+        grid("The best policy's goodput over this one's", &|s| 1.0 / s.1.max(1e-3)),
+    ]
 }
 
 /// Of each policy: its TTFT p90 over the best policy's, and its goodput over the best's.

@@ -107,15 +107,18 @@ pub fn size(
             .to_owned(),
         ]);
     }
-    println!("{table}");
+    let mut report = format!("{table}\n");
     for (bits, answer) in answers {
-        let gb = f64::from_bits(bits);
-        match answer {
-            Some(n) => println!("With {gb} GB of host memory an endpoint: {n} endpoints."),
-            None => {
-                println!("With {gb} GB of host memory an endpoint: more than {}.", question.most)
-            }
-        }
+        let found = answer.map_or(format!("more than {}", question.most), |n| n.to_string());
+        report += &format!(
+            "With {} GB of host memory an endpoint: {found} endpoints.\n",
+            f64::from_bits(bits)
+        );
+    }
+    println!("{report}");
+    if let Some(out) = &shared.out {
+        std::fs::create_dir_all(out)?;
+        std::fs::write(out.join("size-tables.md"), report)?;
     }
     Ok(())
 }

@@ -11,6 +11,8 @@ pub enum Change {
     Stored {
         /// The block before the first.
         parent: Option<KvHash>,
+        /// The adapter they were computed with.
+        lora: Option<u32>,
         /// Which of [`CacheLog::hashes`].
         hashes: Range<usize>,
         /// Which of [`CacheLog::tokens`].
@@ -35,12 +37,18 @@ pub struct CacheLog {
 
 impl CacheLog {
     /// Notes that blocks `hashes` with `tokens`, which follow `parent`, have become full.
-    pub fn stored(&mut self, parent: Option<KvHash>, hashes: &[KvHash], tokens: &[TokenId]) {
+    pub fn stored(
+        &mut self,
+        parent: Option<KvHash>,
+        lora: Option<u32>,
+        hashes: &[KvHash],
+        tokens: &[TokenId],
+    ) {
         let (h, t) = (self.hashes.len(), self.tokens.len());
         self.hashes.extend_from_slice(hashes);
         self.tokens.extend_from_slice(tokens);
         let (hashes, tokens) = (h..self.hashes.len(), t..self.tokens.len());
-        self.changes.push(Change::Stored { parent, hashes, tokens });
+        self.changes.push(Change::Stored { parent, lora, hashes, tokens });
     }
 
     /// Forgets everything.

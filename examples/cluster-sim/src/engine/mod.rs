@@ -6,23 +6,30 @@
 //! which starts over (its blocks may still be hit); a step that preempted admits nobody.
 //! Prefix hits, evictions and announcements all follow from the finite pool of blocks.
 
+mod adapters;
+mod admit;
 mod log;
+mod packets;
 mod pool;
 mod sequence;
 mod tiers;
 mod timing;
 
 pub use log::{CacheLog, Change};
+pub use packets::Document;
 pub use pool::{BlockId, BlockPool, KvHash};
 pub use sequence::{Submission, prefix_hashes};
-pub use tiers::TierSpec;
+pub use tiers::{TierSpec, TierStore};
 pub use timing::{StepTime, StepWork};
 
 use crate::workload::token;
+use adapters::Adapters;
 use kvsched_core::Tier;
+use packets::Packets;
 use sequence::Sequence;
+use std::cell::RefCell;
 use std::collections::VecDeque;
-use tiers::TierStore;
+use std::rc::Rc;
 
 /// What an engine is.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +48,13 @@ pub struct EngineSpec {
     pub kv_bytes_per_token: u64,
     /// Slower tiers, fastest first.
     pub tiers: Vec<TierSpec>,
+    /// LoRA adapters on the device at once.
+    pub lora_slots: u32,
+    /// Seconds to load one; the step that does waits for it.
+    pub lora_load: f64,
+    /// Tokens of documents whose KV it keeps for any position of a prompt; 0 for an engine that
+    /// cannot.
+    pub packet_tokens: u64,
 }
 
 impl EngineSpec {
@@ -54,7 +68,15 @@ impl EngineSpec {
             step_time: StepTime::QWEN3_32B_TP2_H100,
             kv_bytes_per_token: 256 * 1024,
             tiers: Vec::new(),
+            lora_slots: 0,
+            lora_load: 0.5,
+            packet_tokens: 0,
         }
+    }
+
+    /// The same model on two A100, which compute about a third as fast.
+    pub fn qwen3_32b_tp2_a100() -> Self {
+        Self { step_time: StepTime::QWEN3_32B_TP2_A100, ..Self::qwen3_32b_tp2_h100() }
     }
 
     /// Tokens of KV on the device.
@@ -65,14 +87,25 @@ impl EngineSpec {
 
 /// A request that can never run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("request {request} needs {tokens} tokens of KV, the engine has {capacity}")]
-pub struct TooLong {
-    /// Which.
-    pub request: u32,
-    /// Prompt and output together.
-    pub tokens: u64,
-    /// Tokens of KV of the engine.
-    pub capacity: u64,
+pub enum SubmitError {
+    /// It could not even run alone.
+    #[error("request {request} needs {tokens} tokens of KV, the engine has {capacity}")]
+    TooLong {
+        /// Which.
+        request: u32,
+        /// Prompt and output together.
+        tokens: u64,
+        /// Tokens of KV of the engine.
+        capacity: u64,
+    },
+    /// The engine serves no adapters.
+    #[error("request {request} is for adapter {adapter}, the engine has no slots for any")]
+    NoAdapters {
+        /// Which.
+        request: u32,
+        /// What it is for.
+        adapter: u32,
+    },
 }
 
 /// What a finished step brought.
@@ -104,7 +137,9 @@ pub struct Metrics {
 pub struct Engine {
     spec: EngineSpec,
     pool: BlockPool,
-    tiers: Vec<TierStore>,
+    tiers: Vec<Rc<RefCell<TierStore>>>,
+    adapters: Adapters,
+    packets: Packets,
     waiting: VecDeque<Sequence>,
     /// Admitted, but KV is still on its way; with the time it arrives.
     loading: Vec<(u64, Sequence)>,
@@ -121,7 +156,9 @@ impl Engine {
     pub fn new(spec: EngineSpec) -> Self {
         Self {
             pool: BlockPool::new(spec.kv_blocks),
-            tiers: spec.tiers.iter().map(|&t| TierStore::new(t)).collect(),
+            tiers: spec.tiers.iter().map(|&t| Rc::new(RefCell::new(TierStore::new(t)))).collect(),
+            adapters: Adapters::new(spec.lora_slots),
+            packets: Packets::new(spec.packet_tokens),
             spec,
             waiting: VecDeque::new(),
             loading: Vec::new(),
@@ -133,16 +170,24 @@ impl Engine {
         }
     }
 
+    /// Puts a store that other engines use, too, behind its own tiers.
+    pub fn attach(&mut self, shared: Rc<RefCell<TierStore>>) {
+        self.tiers.push(shared);
+    }
+
     /// Takes a request into the queue.
     ///
     /// # Errors
     ///
-    /// If it could not even run alone.
-    pub fn submit(&mut self, s: Submission) -> Result<(), TooLong> {
+    /// If it can never run here.
+    pub fn submit(&mut self, s: Submission) -> Result<(), SubmitError> {
         let tokens = s.prompt.len() as u64 + u64::from(s.output_tokens);
         let capacity = self.spec.kv_tokens();
         if tokens > capacity {
-            return Err(TooLong { request: s.request, tokens, capacity });
+            return Err(SubmitError::TooLong { request: s.request, tokens, capacity });
+        }
+        if let (Some(adapter), 0) = (s.lora, self.spec.lora_slots) {
+            return Err(SubmitError::NoAdapters { request: s.request, adapter });
         }
         self.waiting.push_back(Sequence::new(s));
         Ok(())
@@ -170,12 +215,43 @@ impl Engine {
 
     /// Blocks each slower tier holds.
     pub fn tier_blocks(&self) -> impl Iterator<Item = (Tier, usize)> {
-        self.tiers.iter().map(|t| (t.spec.tier, t.len()))
+        self.tiers.iter().map(|t| (t.borrow().spec.tier, t.borrow().len()))
     }
 
     /// Changes of the caches that have not been taken with [`CacheLog::clear`].
     pub fn log_mut(&mut self) -> &mut CacheLog {
         &mut self.log
+    }
+
+    /// Packets that came (`true`) and went since this was last asked.
+    pub fn take_packet_changes(&mut self) -> Vec<(u64, bool)> {
+        std::mem::take(&mut self.packets.changes)
+    }
+
+    /// Requests it has not finished, in no particular order.
+    pub fn requests(&self) -> impl Iterator<Item = u32> {
+        let loading = self.loading.iter().map(|(_, s)| s);
+        self.waiting.iter().chain(loading).chain(&self.running).map(|s| s.request)
+    }
+
+    /// Adapters that running requests use, and those that waiting ones want.
+    pub fn adapters(&self) -> (Vec<u32>, Vec<u32>) {
+        let mut waiting = Vec::new();
+        for adapter in self.waiting.iter().filter_map(|s| s.lora) {
+            if !waiting.contains(&adapter) {
+                waiting.push(adapter);
+            }
+        }
+        (self.active_adapters(), waiting)
+    }
+
+    fn active_adapters(&self) -> Vec<u32> {
+        let loading = self.loading.iter().map(|(_, s)| s);
+        let mut active: Vec<u32> =
+            self.running.iter().chain(loading).filter_map(|s| s.lora).collect();
+        active.sort_unstable();
+        active.dedup();
+        active
     }
 
     /// What its metrics page shows now.
@@ -191,11 +267,9 @@ impl Engine {
     /// would count them at admission: at least one token is always computed.
     pub fn usable_blocks(&self, prompt: &[kvsched_core::TokenId]) -> u32 {
         let mut probe = Sequence::new(Submission {
-            request: 0,
             prompt: prompt.to_vec(),
             output_tokens: 1,
-            output_seed: 0,
-            transfer_ns: None,
+            ..Submission::default()
         });
         let full = reusable_blocks(probe.len(), self.spec.block_size);
         probe.hash_to(full, self.spec.block_size as usize);
@@ -232,17 +306,17 @@ impl Engine {
         result.first_tokens.clear();
         result.finished.clear();
         (result.output_tokens, result.prefill_tokens) = (0, 0);
-        let pool = &mut self.pool;
+        let (pool, packets) = (&mut self.pool, &mut self.packets);
         self.running.retain_mut(|s| {
             if s.scheduled == 0 {
                 return true;
             }
             let decoding = s.scheduled == 1 && s.generated() > 0 && s.computed + 1 == s.len();
             if !decoding {
-                result.prefill_tokens += u64::from(s.scheduled);
+                result.prefill_tokens += u64::from(s.computing);
             }
             s.computed += s.scheduled;
-            s.scheduled = 0;
+            (s.scheduled, s.computing) = (0, 0);
             if s.computed < s.len() {
                 return true;
             }
@@ -250,6 +324,7 @@ impl Engine {
             result.output_tokens += 1;
             if s.generated() == 1 {
                 result.first_tokens.push((s.request, s.cached.unwrap_or(0)));
+                s.documents.iter().for_each(|d| packets.keep(d));
             }
             if s.generated() < s.output_tokens {
                 return true;
@@ -276,7 +351,7 @@ impl Engine {
         let mut i = 0;
         while i < self.running.len() && *budget > 0 {
             let s = &self.running[i];
-            let new = (s.len() - s.computed).min(*budget);
+            let (new, computing) = s.reach(*budget);
             let wanted = (s.computed + new).div_ceil(block_size) as usize;
             while self.running.len() > i && !self.has_room(i, wanted) {
                 preempted = true;
@@ -287,9 +362,9 @@ impl Engine {
             }
             self.grow(i, wanted);
             let s = &mut self.running[i];
-            schedule(s, new, work);
+            schedule(s, new, computing, work);
             name_blocks(s, &mut self.pool, &mut self.log, block_size);
-            *budget -= new;
+            *budget -= computing;
             i += 1;
         }
         preempted
@@ -311,97 +386,10 @@ impl Engine {
         let Some(mut victim) = self.running.pop() else { return };
         self.pool.release(&victim.blocks);
         victim.blocks.clear();
-        (victim.named, victim.computed, victim.scheduled) = (0, 0, 0);
+        (victim.named, victim.computed, victim.scheduled, victim.computing) = (0, 0, 0, 0);
+        victim.given.clear();
         self.waiting.push_front(victim);
         self.preemptions += 1;
-    }
-
-    fn admit_waiting(&mut self, budget: &mut u32, work: &mut StepWork, now_ns: u64) {
-        while *budget > 0
-            && self.running.len() + self.loading.len() < self.spec.max_running as usize
-        {
-            let Some(s) = self.waiting.pop_front() else { return };
-            if let Some(s) = self.admit(s, budget, work, now_ns) {
-                self.waiting.push_front(s);
-                return;
-            }
-        }
-    }
-
-    /// Admits one sequence; gives it back if there is no room for it.
-    fn admit(
-        &mut self,
-        mut s: Sequence,
-        budget: &mut u32,
-        work: &mut StepWork,
-        now_ns: u64,
-    ) -> Option<Sequence> {
-        let block_size = self.spec.block_size;
-        let reusable = reusable_blocks(s.len(), block_size);
-        s.hash_to(reusable, block_size as usize);
-        let hits: Vec<BlockId> =
-            s.hashes[..reusable].iter().map_while(|&h| self.pool.lookup(h)).collect();
-        let loads = self.plan_loads(&s, hits.len(), reusable);
-        let there = match s.transfer_ns {
-            Some(_) => s.len() - 1,
-            None => (hits.len() + loads.len()) as u32 * block_size,
-        };
-        let comes = !loads.is_empty() || s.transfer_ns.is_some();
-        let new = if comes { 0 } else { (s.len() - there).min(*budget) };
-        let wanted = (there + new).div_ceil(block_size) as usize;
-        let revived = hits.iter().filter(|&&b| self.pool.is_free(b)).count();
-        if wanted.saturating_sub(hits.len()) + revived > self.pool.free() as usize {
-            return Some(s);
-        }
-        hits.iter().for_each(|&b| self.pool.reference(b));
-        s.named = hits.len();
-        s.blocks = hits;
-        while s.blocks.len() < wanted {
-            let Some(block) = self.take_block() else { break };
-            s.blocks.push(block);
-        }
-        s.computed = there;
-        s.cached.get_or_insert(there.min(s.prompt_tokens));
-        if comes {
-            let tiers_done = self.start_loads(&s, &loads, now_ns);
-            let arrived = s.transfer_ns.take().map_or(tiers_done, |t| now_ns + t);
-            self.loading.push((arrived, s));
-            return None;
-        }
-        schedule(&mut s, new, work);
-        name_blocks(&mut s, &mut self.pool, &mut self.log, block_size);
-        *budget -= new;
-        self.running.push(s);
-        None
-    }
-
-    /// For each block after the `hits` on the device, the fastest tier that holds it, up to the
-    /// first that none does.
-    fn plan_loads(&self, s: &Sequence, hits: usize, reusable: usize) -> Vec<usize> {
-        if s.transfer_ns.is_some() {
-            return Vec::new();
-        }
-        s.hashes[hits..reusable]
-            .iter()
-            .map_while(|&h| self.tiers.iter().position(|t| t.holds(h)))
-            .collect()
-    }
-
-    /// Starts loading; when all has arrived.
-    fn start_loads(&mut self, s: &Sequence, loads: &[usize], now_ns: u64) -> u64 {
-        let block_bytes = u64::from(self.spec.block_size) * self.spec.kv_bytes_per_token;
-        let mut done = now_ns;
-        for (t, tier) in self.tiers.iter_mut().enumerate() {
-            let blocks = loads.iter().filter(|&&from| from == t).count() as u64;
-            if blocks > 0 {
-                done = done.max(tier.load(blocks * block_bytes, now_ns));
-                self.loaded_blocks += blocks;
-            }
-        }
-        for (i, &from) in loads.iter().enumerate() {
-            self.tiers[from].touch(s.hashes[s.named + i]);
-        }
-        done
     }
 
     /// A block for new KV; what it held moves down the tiers.
@@ -418,13 +406,14 @@ impl Engine {
 
     fn demote(&mut self, hash: KvHash) {
         let mut moving = Some(hash);
-        for store in &mut self.tiers {
+        for store in &self.tiers {
             let Some(hash) = moving.take() else { return };
+            let mut store = store.borrow_mut();
             if let Ok(displaced) = store.insert(hash) {
-                self.log.changes.push(Change::Demoted(hash, store.spec.tier));
-                if let Some(old) = displaced {
-                    self.log.changes.push(Change::Removed(old, store.spec.tier));
-                }
+                let tier = store.spec.tier;
+                let log = store.log.as_mut().unwrap_or(&mut self.log);
+                log.changes.push(Change::Demoted(hash, tier));
+                log.changes.extend(displaced.map(|old| Change::Removed(old, tier)));
                 moving = displaced;
             }
         }
@@ -463,12 +452,12 @@ fn reusable_blocks(tokens: u32, block_size: u32) -> usize {
     (tokens.saturating_sub(1) / block_size) as usize
 }
 
-fn schedule(s: &mut Sequence, new: u32, work: &mut StepWork) {
-    s.scheduled = new;
+fn schedule(s: &mut Sequence, new: u32, computing: u32, work: &mut StepWork) {
+    (s.scheduled, s.computing) = (new, computing);
     if new == 1 && s.generated() > 0 {
         work.decode(s.computed);
     } else {
-        work.prefill(new, s.computed);
+        work.prefill(computing, s.computed + new - computing);
     }
 }
 
@@ -485,6 +474,6 @@ fn name_blocks(s: &mut Sequence, pool: &mut BlockPool, log: &mut CacheLog, block
         pool.fill(block, hash);
     }
     let parent = s.named.checked_sub(1).map(|p| s.hashes[p]);
-    log.stored(parent, &s.hashes[s.named..full], &s.tokens[s.named * size..full * size]);
+    log.stored(parent, s.lora, &s.hashes[s.named..full], &s.tokens[s.named * size..full * size]);
     s.named = full;
 }

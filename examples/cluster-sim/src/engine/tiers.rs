@@ -1,5 +1,9 @@
 //! Memory behind the device: blocks the device evicts are kept here, and loaded back on a hit.
+//!
+//! One store may stand behind several engines: its blocks serve all of them, and their loads wait
+//! for each other.
 
+use super::log::CacheLog;
 use super::pool::KvHash;
 use kvsched_core::Tier;
 use lru::LruCache;
@@ -19,18 +23,32 @@ pub struct TierSpec {
     pub bytes_per_sec: f64,
 }
 
+/// See the module's documentation.
 #[derive(Debug)]
-pub(super) struct TierStore {
+pub struct TierStore {
     pub(super) spec: TierSpec,
+    /// Where a shared store announces its changes; an engine's own are announced by the engine.
+    pub(super) log: Option<CacheLog>,
     held: LruCache<KvHash, (), FxBuildHasher>,
     /// When its link is done with what was asked of it so far.
     link_free_at_ns: u64,
 }
 
 impl TierStore {
-    pub(super) fn new(spec: TierSpec) -> Self {
+    /// An empty store of one engine.
+    pub fn new(spec: TierSpec) -> Self {
         let held = LruCache::with_hasher(spec.blocks, FxBuildHasher);
-        Self { spec, held, link_free_at_ns: 0 }
+        Self { spec, log: None, held, link_free_at_ns: 0 }
+    }
+
+    /// An empty store for several engines, to be given to each ([`super::Engine::attach`]).
+    pub fn shared(spec: TierSpec) -> Self {
+        Self { log: Some(CacheLog::default()), ..Self::new(spec) }
+    }
+
+    /// What a shared store has to announce.
+    pub fn log_mut(&mut self) -> Option<&mut CacheLog> {
+        self.log.as_mut()
     }
 
     pub(super) fn holds(&self, hash: KvHash) -> bool {

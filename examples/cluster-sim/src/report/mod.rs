@@ -1,5 +1,6 @@
 //! What people and programs get to read.
 
+pub mod grid;
 mod json;
 pub mod plot;
 pub mod table;

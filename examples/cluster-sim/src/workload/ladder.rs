@@ -97,6 +97,7 @@ impl Ladder {
             ],
             output: Segment { seed: text(3, number), tokens: self.output_tokens },
             session: user,
+            ..Job::default()
         }
     }
 }

@@ -5,19 +5,7 @@ use super::{Job, Ladder, Segment, Stage, Start, Workload, text};
 use kvsched_core::Rng;
 use kvsched_testdata::trace::TraceRequest;
 
-/// The workloads that [`by_name`] knows, with what they are.
-pub const NAMES: [(&str, &str); 8] = [
-    ("customers", "the published customers × users, at 20, 30 and 8 requests a second"),
-    ("overcommitted", "the same with 260 customers: 127% of the cluster's KV"),
-    ("chat", "conversations of several turns over a shared system prompt"),
-    ("agents", "few long contexts that grow by little, more than 90% reuse"),
-    ("rag", "two retrieved documents in any order after a shared instruction"),
-    ("burst", "calm traffic, and bursts of one new long prompt"),
-    ("one-shot", "prompts that share nothing: caching cannot help"),
-    ("tenants", "tenants of which a few at a time are active, in turn"),
-];
-
-/// The workload called `name`, drawn from `seed`.
+/// The traffic called `name`, drawn from `seed`; see [`crate::scenario`].
 pub fn by_name(name: &str, seed: u64) -> Option<Workload> {
     let mut rng = Rng::new(seed ^ 0x0007_71c5);
     let stages = vec![(20.0, 38.0), (30.0, 25.0), (8.0, 60.0)];
@@ -33,7 +21,12 @@ pub fn by_name(name: &str, seed: u64) -> Option<Workload> {
         "rag" => single(name, rag(&mut rng)),
         "burst" => single(name, burst(&mut rng)),
         "one-shot" => single(name, one_shot(&mut rng)),
-        "tenants" => single(name, tenants(&mut rng)),
+        "packets" => single(name, with_documents(rag(&mut rng))),
+        "adapters" => single(name, adapters(&mut rng)),
+        "tenants" => single(name, tenants(&mut rng, 300, 14.0)),
+        "many-tenants" => single(name, tenants(&mut rng, 900, 14.0)),
+        "fewer-tenants" => single(name, tenants(&mut rng, 200, 8.0)),
+        "elastic" => single(name, with_a_late_visit(conversations(&mut rng, &CHAT))),
         _ => return None,
     })
 }
@@ -54,6 +47,7 @@ pub fn trace(name: &str, requests: &[TraceRequest], block: u32, unit: f64, speed
             prompt: prompt.collect(),
             output: Segment { seed: text(21, i as u64), tokens: r.output_length.max(1) },
             session: i as u32,
+            ..Job::default()
         }
     };
     single(name, requests.iter().enumerate().map(job).collect())
@@ -122,7 +116,7 @@ fn conversations(rng: &mut Rng, t: &Talk) -> Vec<Job> {
                 0 => Start::At(at),
                 _ => Start::After(jobs.len() as u32 - 1, exponential(rng, 1.0 / t.think)),
             };
-            jobs.push(Job { start, prompt: prompt.clone(), output, session });
+            jobs.push(Job { start, prompt: prompt.clone(), output, session, ..Job::default() });
             prompt.push(output);
         }
     }
@@ -146,6 +140,7 @@ fn rag(rng: &mut Rng) -> Vec<Job> {
                 prompt: vec![Segment { seed: text(10, 99), tokens: 500 }, a, b, question],
                 output: Segment { seed: text(13, i), tokens: between(rng, (100, 400)) },
                 session: i as u32,
+                ..Job::default()
             }
         })
         .collect()
@@ -160,6 +155,7 @@ fn burst(rng: &mut Rng) -> Vec<Job> {
             prompt: vec![shared, Segment { seed: text(11, number), tokens: own }],
             output: Segment { seed: text(13, number), tokens: output },
             session: number as u32,
+            ..Job::default()
         });
     };
     let mut at = 0.0;
@@ -190,22 +186,63 @@ fn one_shot(rng: &mut Rng) -> Vec<Job> {
                 prompt: vec![Segment { seed: text(11, i), tokens: between(rng, (500, 8_000)) }],
                 output: Segment { seed: text(13, i), tokens: between(rng, (50, 500)) },
                 session: i as u32,
+                ..Job::default()
             }
         })
         .collect()
 }
 
-fn tenants(rng: &mut Rng) -> Vec<Job> {
+/// Marks the documents that [`rag`] puts second and third.
+fn with_documents(mut jobs: Vec<Job>) -> Vec<Job> {
+    jobs.iter_mut().for_each(|job| job.documents = 1..3);
+    jobs
+}
+
+/// After a long pause, a few more requests.
+fn with_a_late_visit(mut jobs: Vec<Job>) -> Vec<Job> {
+    for i in 0..20 {
+        jobs.push(Job {
+            start: Start::At(900.0 + 0.1 * f64::from(i)),
+            prompt: vec![Segment { seed: text(10, 0), tokens: 1_500 }],
+            output: Segment { seed: text(18, i.into()), tokens: 50 },
+            session: 1_000_000 + i,
+            ..Job::default()
+        });
+    }
+    jobs
+}
+
+fn adapters(rng: &mut Rng) -> Vec<Job> {
     let mut at = 0.0;
-    (0..5_000)
+    (0..4_000)
         .map(|i| {
             at += exponential(rng, 14.0);
-            // Every 20 seconds another 60 of 300 tenants are active; one in ten requests is of
+            // About Zipf's law over 24.
+            let adapter = 24f64.powf(rng.unit_f64()) as u32;
+            let own = Segment { seed: text(11, i), tokens: between(rng, (100, 1_500)) };
+            Job {
+                start: Start::At(at),
+                prompt: vec![Segment { seed: text(19, adapter.into()), tokens: 2_000 }, own],
+                output: Segment { seed: text(13, i), tokens: between(rng, (100, 400)) },
+                session: i as u32,
+                lora: Some(adapter),
+                ..Job::default()
+            }
+        })
+        .collect()
+}
+
+fn tenants(rng: &mut Rng, all: u64, rate: f64) -> Vec<Job> {
+    let mut at = 0.0;
+    (0..(rate * 360.0) as u64)
+        .map(|i| {
+            at += exponential(rng, rate);
+            // Every 20 seconds another fifth of the tenants is active; one in ten requests is of
             // any tenant.
-            let active = (at / 20.0) as u64 * 37;
+            let active = (at / 20.0) as u64 * (all / 8);
             let tenant = match rng.below(10) {
-                0 => rng.below(300) as u64,
-                _ => (active + rng.below(60) as u64) % 300,
+                0 => rng.below(all as usize) as u64,
+                _ => (active + rng.below(all as usize / 5) as u64) % all,
             };
             let own = Segment { seed: text(11, i), tokens: between(rng, (50, 500)) };
             Job {
@@ -213,6 +250,7 @@ fn tenants(rng: &mut Rng) -> Vec<Job> {
                 prompt: vec![Segment { seed: text(17, tenant), tokens: 8_000 }, own],
                 output: Segment { seed: text(13, i), tokens: between(rng, (50, 400)) },
                 session: tenant as u32,
+                ..Job::default()
             }
         })
         .collect()

@@ -5,6 +5,7 @@ pub mod mix;
 
 pub use ladder::{LADDER, Ladder};
 
+use crate::engine::Document;
 use kvsched_core::TokenId;
 use std::ops::Range;
 
@@ -27,7 +28,7 @@ pub fn text(kind: u32, number: u64) -> u64 {
 }
 
 /// The first `tokens` tokens of a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Segment {
     /// Which text.
     pub seed: u64,
@@ -44,8 +45,14 @@ pub enum Start {
     After(u32, f64),
 }
 
+impl Default for Start {
+    fn default() -> Self {
+        Self::At(0.0)
+    }
+}
+
 /// One request.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Job {
     /// When it arrives.
     pub start: Start,
@@ -55,12 +62,29 @@ pub struct Job {
     pub output: Segment,
     /// Whose conversation it is part of.
     pub session: u32,
+    /// The adapter it is for.
+    pub lora: Option<u32>,
+    /// Which segments are documents whose KV may be reused at any position.
+    pub documents: Range<usize>,
 }
 
 impl Job {
     /// Length of the prompt.
     pub fn prompt_tokens(&self) -> u32 {
         self.prompt.iter().map(|s| s.tokens).sum()
+    }
+
+    /// Its documents, as an engine and an index know them.
+    pub fn documents(&self) -> Vec<Document> {
+        let mut start = 0;
+        let mut documents = Vec::new();
+        for (i, segment) in self.prompt.iter().enumerate() {
+            if self.documents.contains(&i) {
+                documents.push(Document { key: segment.seed, start, tokens: segment.tokens });
+            }
+            start += segment.tokens;
+        }
+        documents
     }
 
     /// The prompt itself.
@@ -79,6 +103,35 @@ pub struct Stage {
     pub jobs: Range<u32>,
     /// Whether it only fills caches and is left out of the results.
     pub warm_up: bool,
+}
+
+impl Workload {
+    /// `copies` of a workload of one stage, with texts of their own: `at_once` at a time, then as
+    /// many after those.
+    #[must_use]
+    pub fn copied(&self, copies: u32, at_once: u32) -> Self {
+        let last = self.jobs.iter().map(|j| if let Start::At(s) = j.start { s } else { 0.0 });
+        let length = last.fold(0.0, f64::max);
+        let mut jobs = Vec::with_capacity(self.jobs.len() * copies as usize);
+        for copy in 0..copies {
+            let (first, later) = (jobs.len() as u32, f64::from(copy / at_once.max(1)) * length);
+            let renamed = |s: &Segment| Segment {
+                seed: s.seed ^ u64::from(copy).wrapping_mul(0x9fb2_1c65_1e98_df25),
+                ..*s
+            };
+            jobs.extend(self.jobs.iter().map(|job| Job {
+                start: match job.start {
+                    Start::At(secs) => Start::At(secs + later),
+                    Start::After(before, secs) => Start::After(before + first, secs),
+                },
+                prompt: job.prompt.iter().map(renamed).collect(),
+                output: renamed(&job.output),
+                ..job.clone()
+            }));
+        }
+        let stages = vec![Stage { qps: 0.0, jobs: 0..jobs.len() as u32, warm_up: false }];
+        Self { name: self.name.clone(), jobs, stages, client_limit: self.client_limit }
+    }
 }
 
 /// A whole benchmark.
