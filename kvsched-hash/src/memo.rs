@@ -8,8 +8,8 @@ use std::collections::HashMap;
 /// Blocks that one run remembers at most.
 const RUN: usize = 64;
 
-/// Blocks hashed in one go, once a run was not found; the next may be found again.
-const PIECE: usize = 4 * RUN;
+/// Runs hashed in one go, once one was not found; the next may be found again.
+const PIECE: usize = 4;
 
 /// A bounded memory of prefixes that were hashed before, so that a system prompt which
 /// thousands of requests begin with meets SHA-256 once.
@@ -45,8 +45,6 @@ pub struct PrefixMemo {
     tokens: Vec<TokenId>,
     hashes: Vec<BlockHash>,
     digests: Vec<Digest>,
-    /// Of the piece last hashed.
-    fresh: Vec<Digest>,
     capacity: usize,
     /// The next run that may have to go.
     hand: usize,
@@ -100,7 +98,6 @@ impl PrefixMemo {
             tokens: Vec::with_capacity(capacity * tokens),
             hashes: Vec::with_capacity(capacity * RUN),
             digests: Vec::with_capacity(capacity * RUN),
-            fresh: Vec::with_capacity(PIECE),
             capacity,
             hand: 0,
             stats: MemoStats::default(),
@@ -158,19 +155,19 @@ impl PrefixMemo {
                 open = (blocks == self.runs[run].blocks && blocks < RUN).then_some(run);
                 continue;
             }
-            let blocks = rest.blocks.min(PIECE);
-            self.hash_fresh(&span.part(done, blocks), &parent, &mut out[done..done + blocks])?;
-            let end = done + blocks;
-            while done < end {
+            for _ in 0..PIECE {
                 let run = match open.take() {
                     Some(run) => run,
                     None => self.new_run(self.key(&parent, &span.part(done, 1)), parent),
                 };
-                let blocks = (end - done).min(RUN - self.runs[run].blocks);
-                let fresh = self.fresh.len() - (end - done);
-                parent = self.remember(run, &span.part(done, blocks), fresh, &out[done..]);
+                let blocks = (plain - done).min(RUN - self.runs[run].blocks);
+                let more = span.part(done, blocks);
+                parent =
+                    self.hash_and_remember(run, &more, &parent, &mut out[done..done + blocks])?;
                 done += blocks;
-                open = (self.runs[run].blocks < RUN).then_some(run);
+                if done == plain {
+                    break;
+                }
             }
         }
         self.hash(span, done, span.blocks - done, &parent, out)?;
@@ -211,41 +208,39 @@ impl PrefixMemo {
         (blocks > 0).then_some((run, blocks))
     }
 
-    /// Hashes a piece that is not remembered; its digests are then the fresh ones.
-    fn hash_fresh(
-        &mut self,
-        piece: &Span<'_>,
-        parent: &Digest,
-        out: &mut [BlockHash],
-    ) -> Result<(), HashError> {
-        self.fresh.clear();
-        self.hasher.each_digest(piece, parent, |digest| self.fresh.push(*digest))?;
-        let scheme = self.hasher.scheme();
-        for (out, digest) in out.iter_mut().zip(&self.fresh) {
-            *out = scheme.block_hash(digest);
-        }
-        self.stats.hashed_blocks += piece.blocks as u64;
-        Ok(())
-    }
-
-    /// Adds the blocks of `more` to the end of a run and returns the last one's digest. Theirs
-    /// are the fresh ones from `fresh` on, and `hashes`.
-    fn remember(
+    /// Hashes the blocks of `more`, adds them to the end of a run, and returns the last one's digest.
+    fn hash_and_remember(
         &mut self,
         run: usize,
         more: &Span<'_>,
-        fresh: usize,
-        hashes: &[BlockHash],
-    ) -> Digest {
-        let (from, blocks) = (self.runs[run].blocks, more.blocks);
-        let digests = &self.fresh[fresh..fresh + blocks];
-        let at = run * RUN + from;
-        self.digests[at..at + blocks].copy_from_slice(digests);
-        self.hashes[at..at + blocks].copy_from_slice(&hashes[..blocks]);
-        let at = run * self.run_tokens() + from * more.block_size;
-        self.tokens[at..at + more.tokens.len()].copy_from_slice(more.tokens);
-        self.runs[run].blocks += blocks;
-        digests[blocks - 1]
+        parent: &Digest,
+        out: &mut [BlockHash],
+    ) -> Result<Digest, HashError> {
+        let run_tokens = self.run_tokens();
+        let Self { hasher, runs, tokens, hashes, digests, stats, .. } = self;
+        let (from, block) = (runs[run].blocks, more.block_size);
+        let slots = run * RUN + from..run * RUN + from + more.blocks;
+        let tokens = &mut tokens[run * run_tokens + from * block..][..more.tokens.len()];
+        let (plain, ahead) = tokens.split_at_mut(more.blocks * block);
+        let (from_plain, from_ahead) = more.tokens.split_at(more.blocks * block);
+        // Written while it is hashed, which leaves the memory idle.
+        let mut places = digests[slots.clone()]
+            .iter_mut()
+            .zip(&mut hashes[slots.clone()])
+            .zip(out)
+            .zip(plain.chunks_exact_mut(block).zip(from_plain.chunks_exact(block)));
+        let scheme = hasher.scheme();
+        hasher.each_digest(more, parent, |digest| {
+            let Some((((kept, hash), out), (tokens, given))) = places.next() else { return };
+            *kept = *digest;
+            *hash = scheme.block_hash(digest);
+            *out = *hash;
+            tokens.copy_from_slice(given);
+        })?;
+        ahead.copy_from_slice(from_ahead);
+        runs[run].blocks += more.blocks;
+        stats.hashed_blocks += more.blocks as u64;
+        Ok(digests[slots.end - 1])
     }
 
     /// What a run that begins with the first of `blocks` after `parent` is found under.
