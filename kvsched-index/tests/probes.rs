@@ -256,7 +256,7 @@ fn every_id_there_is_comes_and_goes() {
     let mut index = Index::builder().build().unwrap();
     // All of them with optimisation: `cargo test --release -p kvsched-index --test probes`.
     let most = if cfg!(miri) {
-        300
+        210
     } else if cfg!(debug_assertions) {
         6_000
     } else {

@@ -1,15 +1,19 @@
 //! The indexes, behind one face. What each is handed is prepared before the clock starts.
 
 use crate::workload::{Op, blocks, content};
-use dynamo_kv_router::RadixTree;
 use dynamo_kv_router::protocols::{
     ExternalSequenceBlockHash, KvCacheEvent, KvCacheEventData, KvCacheRemoveData, KvCacheStoreData,
     KvCacheStoredBlockData, LocalBlockHash, RouterEvent,
 };
+use dynamo_kv_router::{ConcurrentRadixTreeCompressed, RadixTree, SyncIndexer, ThreadPoolIndexer};
 use kv_index::{ChainBlockMap, ChainIndex, ContentHash, SequenceHash, StoredBlock};
 use kvsched_core::{BlockHash, EndpointId, PrefixMatches};
 use kvsched_index::naive::Naive;
 use kvsched_index::{Holder, Index, Repeat, SharedIndex};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 
 /// An index under measurement.
 pub trait Contender {
@@ -21,6 +25,8 @@ pub trait Contender {
     fn event(op: &Op) -> Self::Event;
     fn query(hashes: &[u64]) -> Self::Query;
     fn apply(&mut self, event: Self::Event);
+    /// Waits until what was applied has been done, where that is done elsewhere.
+    fn settle(&mut self) {}
     /// The longest match, so that nothing is optimised away.
     fn ask(&mut self, query: &Self::Query) -> u32;
 }
@@ -262,32 +268,7 @@ impl Contender for Dynamo {
     }
 
     fn event(op: &Op) -> RouterEvent {
-        let external = |&h: &u64| ExternalSequenceBlockHash(h);
-        let (endpoint, data) = match op {
-            Op::Store { endpoint, parent, hashes, .. } => (
-                *endpoint,
-                KvCacheEventData::Stored(KvCacheStoreData {
-                    parent_hash: parent.map(ExternalSequenceBlockHash),
-                    start_position: None,
-                    blocks: hashes
-                        .iter()
-                        .map(|h| KvCacheStoredBlockData {
-                            block_hash: external(h),
-                            tokens_hash: LocalBlockHash(content(*h)),
-                            mm_extra_info: None,
-                        })
-                        .collect(),
-                }),
-            ),
-            Op::Remove { endpoint, hashes } => (
-                *endpoint,
-                KvCacheEventData::Removed(KvCacheRemoveData {
-                    block_hashes: hashes.iter().map(external).collect(),
-                }),
-            ),
-            Op::Clear { endpoint } => (*endpoint, KvCacheEventData::Cleared),
-        };
-        RouterEvent::new(u64::from(endpoint), KvCacheEvent { event_id: 0, data, dp_rank: 0 })
+        router_event(op)
     }
 
     fn query(hashes: &[u64]) -> Self::Query {
@@ -302,4 +283,98 @@ impl Contender for Dynamo {
         // It takes the hashes by value; the copy is its price.
         self.0.find_matches(query.clone(), false).scores.len() as u32
     }
+}
+
+/// Dynamo's compressed tree, which takes events on a thread of its own.
+pub struct Crtc(pub ThreadPoolIndexer<ConcurrentRadixTreeCompressed>);
+
+impl Crtc {
+    pub fn with_threads(threads: usize) -> Self {
+        Self(ThreadPoolIndexer::new(ConcurrentRadixTreeCompressed::new(), threads, 16))
+    }
+}
+
+impl Contender for Crtc {
+    const NAME: &'static str = "dynamo 1.6.1 CRTC";
+    type Event = RouterEvent;
+    type Query = Vec<LocalBlockHash>;
+
+    fn new(_: usize) -> Self {
+        Self::with_threads(1)
+    }
+
+    fn event(op: &Op) -> RouterEvent {
+        router_event(op)
+    }
+
+    fn query(hashes: &[u64]) -> Self::Query {
+        hashes.iter().map(|&h| LocalBlockHash(content(h))).collect()
+    }
+
+    fn apply(&mut self, event: RouterEvent) {
+        let _ = self.0.enqueue_event(event);
+    }
+
+    fn settle(&mut self) {
+        let _ = wait(self.0.flush_and_wait());
+    }
+
+    fn ask(&mut self, query: &Self::Query) -> u32 {
+        self.0.backend().find_matches(query, false).scores.len() as u32
+    }
+}
+
+/// Waits for what another thread does.
+fn wait<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+fn router_event(op: &Op) -> RouterEvent {
+    match op {
+        Op::Store { endpoint, parent, hashes, .. } => {
+            let blocks = hashes.iter().map(|&h| (h, LocalBlockHash(content(h))));
+            stored(*endpoint, *parent, blocks)
+        }
+        Op::Remove { endpoint, hashes } => {
+            let block_hashes = hashes.iter().map(|&h| ExternalSequenceBlockHash(h)).collect();
+            changed(*endpoint, KvCacheEventData::Removed(KvCacheRemoveData { block_hashes }))
+        }
+        Op::Clear { endpoint } => changed(*endpoint, KvCacheEventData::Cleared),
+    }
+}
+
+/// Dynamo's event of blocks by both their names.
+pub fn stored(
+    endpoint: u16,
+    parent: Option<u64>,
+    blocks: impl Iterator<Item = (u64, LocalBlockHash)>,
+) -> RouterEvent {
+    let block = |(hash, tokens_hash)| KvCacheStoredBlockData {
+        block_hash: ExternalSequenceBlockHash(hash),
+        tokens_hash,
+        mm_extra_info: None,
+    };
+    let data = KvCacheStoreData {
+        parent_hash: parent.map(ExternalSequenceBlockHash),
+        start_position: None,
+        blocks: blocks.map(block).collect(),
+    };
+    changed(endpoint, KvCacheEventData::Stored(data))
+}
+
+fn changed(endpoint: u16, data: KvCacheEventData) -> RouterEvent {
+    RouterEvent::new(u64::from(endpoint), KvCacheEvent { event_id: 0, data, dp_rank: 0 })
 }

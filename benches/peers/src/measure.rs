@@ -52,6 +52,11 @@ impl Samples {
         sorted.get((q * last).round() as usize).copied().unwrap_or(f64::NAN)
     }
 
+    /// The least and the median.
+    pub fn values(&self) -> (f64, f64) {
+        (self.quantile(0.0), self.quantile(0.5))
+    }
+
     pub fn mean(&self) -> f64 {
         self.0.iter().sum::<f64>() / self.0.len() as f64
     }
@@ -67,26 +72,44 @@ pub fn time<R>(f: impl FnOnce() -> R) -> (f64, R) {
 /// One figure of one index.
 #[derive(Clone, Debug)]
 pub struct Row {
-    pub bench: &'static str,
+    pub bench: String,
     pub shape: String,
-    pub who: &'static str,
-    pub min: f64,
+    pub who: String,
+    /// The best of several.
+    pub value: f64,
     pub median: f64,
-    pub unit: &'static str,
+    pub unit: String,
     pub lower_is_better: bool,
 }
 
 impl Row {
+    /// What takes time, or bytes: the lower the better.
+    pub fn least(
+        bench: &str,
+        shape: &str,
+        who: &str,
+        (value, median): (f64, f64),
+        unit: &str,
+    ) -> Self {
+        let [bench, shape, who, unit] = [bench, shape, who, unit].map(String::from);
+        Self { bench, shape, who, value, median, unit, lower_is_better: true }
+    }
+
     pub fn json(&self) -> String {
         format!(
             r#"{{"bench":"{}","shape":"{}","who":"{}","value":{:.3},"median":{:.3},"unit":"{}","better":"{}"}}"#,
             self.bench,
             self.shape,
             self.who,
-            self.min,
+            self.value,
             self.median,
             self.unit,
             if self.lower_is_better { "lower" } else { "higher" }
         )
+    }
+
+    pub fn line(&self) -> String {
+        let Self { bench, shape, who, value, median, unit, .. } = self;
+        format!("{bench:24} {shape:24} {who:24} {value:11.1} {median:11.1}  {unit}")
     }
 }

@@ -15,6 +15,16 @@ pub enum Op {
     Clear { endpoint: u16 },
 }
 
+impl Op {
+    /// Blocks it names.
+    pub fn blocks(&self) -> usize {
+        match self {
+            Self::Store { hashes, .. } | Self::Remove { hashes, .. } => hashes.len(),
+            Self::Clear { .. } => 0,
+        }
+    }
+}
+
 /// Changes that fill an index, and prompts to ask for afterwards.
 pub struct Fill {
     pub endpoints: usize,
@@ -73,6 +83,33 @@ pub fn private_chains(endpoints: usize, length: usize, entries: usize, queries: 
     let mut rng = Rng::new(3);
     let queries = (0..queries).map(|_| prompts[rng.below(prompts.len())].1.clone()).collect();
     Fill { endpoints, ops, queries }
+}
+
+/// Prompts of `length` blocks that others leave at `forks` places, evenly spread: `entries` blocks in
+/// all. The queries are the prompts that go all the way.
+pub fn forked(forks: usize, length: usize, entries: usize, queries: usize) -> Fill {
+    let families = (entries / (length * (forks + 1))).max(8);
+    let (mut ops, mut paths) = (Vec::new(), Vec::new());
+    for family in 0..families {
+        let mut path: Vec<u64> = Vec::new();
+        for fork in 0..=forks {
+            let mut prompt = path.clone();
+            while prompt.len() < length {
+                let n = ((family * (forks + 1) + fork) * length + prompt.len()) as u64;
+                prompt.push(chain(prompt.last().copied().unwrap_or(1), n));
+            }
+            let known = path.len();
+            path = prompt[..length * (fork + 1) / (forks + 1)].to_vec();
+            let endpoint = (family % 8) as u16;
+            let parent = known.checked_sub(1).map(|i| prompt[i]);
+            let hashes = prompt[known..].to_vec();
+            ops.push(Op::Store { endpoint, parent, hashes, decode: false });
+        }
+        paths.push(path);
+    }
+    let mut rng = Rng::new(4);
+    let queries = (0..queries).map(|_| paths[rng.below(paths.len())].clone()).collect();
+    Fill { endpoints: 8, ops, queries }
 }
 
 /// The shipped trace on engines of `capacity` blocks that evict the least recently used, tails first.

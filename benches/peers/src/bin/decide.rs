@@ -211,8 +211,8 @@ fn main() {
         for (i, (who, _)) in contenders.iter().enumerate() {
             let (min, median) = (least(i), samples[i].quantile(0.5));
             let shape = format!("{n} endpoints");
-            let (bench, unit) = ("decide", "ns/decision");
-            let row = Row { bench, shape, who, min, median, unit, lower_is_better: true };
+            let unit = "ns/decision";
+            let row = Row::least("decide", &shape, who, (min, median), unit);
             if json {
                 println!("{}", row.json());
             } else {

@@ -171,9 +171,8 @@ fn main() {
     }
     for ((who, _), samples) in contenders.iter().zip(&samples) {
         let (min, median) = (samples.quantile(0.0), samples.quantile(0.5));
-        let shape = "7200 tokens".to_owned();
-        let (bench, unit) = ("hash", "ns/block");
-        let row = Row { bench, shape, who, min, median, unit, lower_is_better: true };
+        let unit = "ns/block";
+        let row = Row::least("hash", "7200 tokens", who, (min, median), unit);
         if json {
             println!("{}", row.json());
         } else {
