@@ -73,13 +73,11 @@ impl RouterBuilder {
         }
     }
 
-    /// How endpoints are filtered, rated and picked. Default: llm-d's
-    /// [weights](RouterBuilder#default-profile).
+    /// How endpoints are filtered, rated and picked. Default: the fewest seconds of delay, by the cost
+    /// model ([`scorer::Cost`]); [`preset`](kvsched_scorers::preset) has other routers' policies.
     ///
-    /// # Default profile
-    ///
-    /// `prefix-cache-scorer` 3, `queue-scorer` 2, `kv-cache-utilization-scorer` 2, and the
-    /// endpoint with the highest sum.
+    /// The cost model reads how fast endpoints are from [`RouteInput::rates`](crate::RouteInput::rates),
+    /// and takes a model of 32 billion parameters on two H100 where they are not given.
     pub fn profile(mut self, profile: Profile) -> Self {
         self.profile = Some(profile);
         self
@@ -208,9 +206,7 @@ impl RouterBuilder {
         let profile = match self.profile {
             Some(profile) => profile,
             None => Profile::builder()
-                .scorer(Box::new(scorer::PrefixCache::new()), 3.0)
-                .scorer(Box::new(scorer::Queue), 2.0)
-                .scorer(Box::new(scorer::KvCacheUtilization), 2.0)
+                .scorer(Box::new(scorer::Cost::new()), 1.0)
                 .picker(Box::new(picker::MaxScore))
                 .build()?,
         };

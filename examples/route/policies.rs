@@ -264,7 +264,7 @@ fn announce(work: &Work, change: &CacheChange, version: vllm::Version) -> Vec<u8
     payload
 }
 
-/// llm-d's weights for the policies that know prefixes; the others are the usual baselines.
+/// The router's default for the policies that know prefixes; the others are the usual baselines.
 fn profile(policy: Policy) -> Result<Profile, Error> {
     let profile = Profile::builder();
     Ok(match policy {
@@ -272,11 +272,9 @@ fn profile(policy: Policy) -> Result<Profile, Error> {
         Policy::LeastLoaded => {
             profile.scorer(Box::new(scorer::LeastRequest), 1.0).picker(Box::new(picker::MaxScore))
         }
-        Policy::Approximate | Policy::Precise => profile
-            .scorer(Box::new(scorer::PrefixCache::new()), 3.0)
-            .scorer(Box::new(scorer::Queue), 2.0)
-            .scorer(Box::new(scorer::KvCacheUtilization), 2.0)
-            .picker(Box::new(picker::MaxScore)),
+        Policy::Approximate | Policy::Precise => {
+            profile.scorer(Box::new(scorer::Cost::new()), 1.0).picker(Box::new(picker::MaxScore))
+        }
     }
     .build()?)
 }

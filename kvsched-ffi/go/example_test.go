@@ -42,9 +42,9 @@ func ExampleScheduler_Route() {
 	// Output:
 	// 6 blocks stored
 	// true 6 of 6
-	// pod-b chosen by max-score-picker with 1.000, 6 of 6 blocks cached, 0.429 ahead of pod-a
-	//   pod-b 1.000, 6 blocks: prefix-cache-scorer 1.000 × 3 + queue-scorer 1.000 × 2 + kv-cache-utilization-scorer 1.000 × 2
-	//   pod-a 0.571, 0 blocks: prefix-cache-scorer 0.000 × 3 + queue-scorer 1.000 × 2 + kv-cache-utilization-scorer 1.000 × 2
+	// pod-b chosen by max-score-picker with 0.580, 6 of 6 blocks cached, 0.002 ahead of pod-a
+	//   pod-b 0.580, 6 blocks: cost-scorer 0.580 × 1
+	//   pod-a 0.578, 0 blocks: cost-scorer 0.578 × 1
 	//   seed 0000000000000001
 }
 

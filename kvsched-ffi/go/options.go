@@ -2,7 +2,7 @@ package kvsched
 
 import "time"
 
-// Options say how a Scheduler is made. The zero value has llm-d's weights, and knows caches from
+// Options say how a Scheduler is made. The zero value thinks in seconds (preset "cost"), and knows caches from
 // events.
 type Options struct {
 	// Preset is the name of another router's policy, such as "llm-d" or "dynamo".

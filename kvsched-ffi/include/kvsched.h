@@ -430,7 +430,7 @@ typedef struct kvsched_scorer {
   void *context;
 } kvsched_scorer;
 
-// How a scheduler is made. All zero: llm-d's weights, and caches known from events.
+// How a scheduler is made. All zero: the cost model in seconds, and caches known from events.
 typedef struct kvsched_settings {
   // The name of another router's policy, such as "llm-d" or "dynamo"; NULL for none.
   struct kvsched_str preset;

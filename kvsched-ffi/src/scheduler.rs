@@ -67,7 +67,7 @@ impl Counts {
     }
 }
 
-/// How a scheduler is made. All zero: llm-d's weights, and caches known from events.
+/// How a scheduler is made. All zero: the cost model in seconds, and caches known from events.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Settings {
