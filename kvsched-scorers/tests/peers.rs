@@ -166,6 +166,16 @@ fn dynamo_counts_blocks() {
     let worst = want[2];
     let want = want.map(|cost| (worst - cost) / (worst - 4.0));
     assert_close(&fleet.scores(scorer::Dynamo::with(2.0, 4.0, 64.0).unwrap()), &want);
+    // A shared store's four blocks count a half each, or nothing: 10 − 2 + 10 − 0 against 10 + 10.
+    let fleet = Fleet::new(3, 10).matched(&[0, 4, 10]).slow(1, Tier::SHARED, 4);
+    let costs = |shared: f64| [20.0, 10.0 - 4.0 * shared + 10.0, 0.0];
+    for shared in [0.5, 0.0] {
+        let want = costs(shared).map(|cost| (20.0 - cost) / 20.0);
+        let scorer = scorer::Dynamo::new().shared_credit(shared).unwrap();
+        assert_close(&fleet.scores(scorer), &want);
+    }
+    assert_close(&fleet.scores(scorer::Dynamo::new()), &[0.0, 0.1, 1.0]);
+    assert!(scorer::Dynamo::new().shared_credit(f64::NAN).is_err());
 }
 
 #[test]

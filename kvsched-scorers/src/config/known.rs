@@ -189,7 +189,9 @@ fn other_routers(r: &mut Registry) {
     r.add(scorer::Dynamo::NAME, |p| {
         let credit = p.number("overlapScoreWeight")?.unwrap_or(1.0);
         let scale = p.number("prefillLoadScale")?.unwrap_or(1.0);
-        made(scorer::Dynamo::with(credit, scale, p.number("creditDecay")?.unwrap_or(0.0))?)
+        let decay = p.number("creditDecay")?.unwrap_or(0.0);
+        let shared = p.number("sharedCredit")?.unwrap_or(0.5);
+        made(scorer::Dynamo::with(credit, scale, decay)?.shared_credit(shared)?)
     });
     r.add(scorer::LeastRequest::NAME, |_| made(scorer::LeastRequest));
     r.add(scorer::Lmetric::NAME, |_| made(scorer::Lmetric));

@@ -6,7 +6,7 @@ use kvsched_core::{Context, Needs, Scorer, Tier};
 /// Dynamo's cost, in blocks:
 /// `scale · max((active prefill tokens + prompt tokens) / block − credit, 0) + decode blocks + new blocks`.
 ///
-/// `credit = decay · device · w + 0.75 · host + 0.25 · disk + 0.5 · shared`, in matched blocks, with `w` = 1 and
+/// `credit = decay · device · w + 0.75 · host + 0.25 · disk + s · shared`, in matched blocks, with `w` = 1, `s` = 0.5 and
 /// `decay = 1 / (1 + d · x)`, where `x` is the endpoint's prefill tokens beyond the least loaded's, over the prompt's, and
 /// `d` = 0 unless set. Decode blocks are the KV in use; new blocks those not yet on the device.
 /// A place between the highest (0) and the lowest cost (1): with the max-score picker that is
@@ -16,15 +16,7 @@ pub struct Dynamo {
     credit: f64,
     scale: f64,
     decay: f64,
-}
-
-/// What a matched block in a tier slower than the device is worth.
-fn slow_credit(tier: Tier) -> f64 {
-    match tier {
-        Tier::HOST => 0.75,
-        Tier::SHARED => 0.5,
-        _ => 0.25,
-    }
+    shared: f64,
 }
 
 impl Dynamo {
@@ -34,7 +26,7 @@ impl Dynamo {
     /// With Dynamo's defaults: credit 1, scale 1, decay 0.
     #[must_use]
     pub const fn new() -> Self {
-        Self { credit: 1.0, scale: 1.0, decay: 0.0 }
+        Self { credit: 1.0, scale: 1.0, decay: 0.0, shared: 0.5 }
     }
 
     /// Sets the credit of a block on the device, the scale of the prefill term and the decay `d`.
@@ -47,7 +39,28 @@ impl Dynamo {
             credit: quantity(Self::NAME, "overlapScoreWeight", credit)?,
             scale: quantity(Self::NAME, "prefillLoadScale", scale)?,
             decay: quantity(Self::NAME, "creditDecay", decay)?,
+            ..Self::new()
         })
+    }
+
+    /// Sets the credit `s` of a block in a shared store: 0.5 unless set, 0 where fetching from there is
+    /// not worth waiting for.
+    ///
+    /// # Errors
+    ///
+    /// A number that is negative or not finite.
+    pub fn shared_credit(mut self, credit: f64) -> Result<Self, ParameterError> {
+        self.shared = quantity(Self::NAME, "sharedCredit", credit)?;
+        Ok(self)
+    }
+
+    /// What a matched block in a tier slower than the device is worth.
+    fn slow_credit(&self, tier: Tier) -> f64 {
+        match tier {
+            Tier::HOST => 0.75,
+            Tier::SHARED => self.shared,
+            _ => 0.25,
+        }
     }
 }
 
@@ -79,7 +92,7 @@ impl Scorer for Dynamo {
             for run in cx.slow_runs(candidate) {
                 let blocks = f64::from(run.blocks).min(device);
                 device -= blocks;
-                credit += blocks * slow_credit(run.tier);
+                credit += blocks * self.slow_credit(run.tier);
             }
             let excess = ratio(prefill(candidate) - least, prompt);
             credit += device * self.credit / (1.0 + self.decay * excess);
