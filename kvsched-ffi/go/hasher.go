@@ -3,6 +3,7 @@ package kvsched
 import (
 	"runtime"
 	"sync"
+	"sync/atomic"
 )
 
 // VLLM says how a vLLM engine names its blocks.
@@ -94,13 +95,17 @@ func (h *Hasher) Close() error {
 
 // freelist keeps buffers that no call is using. Its zero value is empty.
 type freelist struct {
+	last atomic.Pointer[buffers] // where one call at a time is the rule, no lock is taken
 	mu   sync.Mutex
 	list []*buffers
 	made int
 }
 
-// take is a free one, or a new one without a scratch; and how many there are.
+// take is a free one, or a new one without a scratch, and its number.
 func (f *freelist) take() (*buffers, int) {
+	if b := f.last.Swap(nil); b != nil {
+		return b, 0
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if n := len(f.list); n > 0 {
@@ -114,6 +119,9 @@ func (f *freelist) take() (*buffers, int) {
 
 // release frees the scratches, which nobody uses any more.
 func (f *freelist) release() {
+	if b := f.last.Swap(nil); b != nil {
+		f.list = append(f.list, b)
+	}
 	for _, b := range f.list {
 		freeScratch(b.scratch)
 	}
@@ -121,6 +129,9 @@ func (f *freelist) release() {
 }
 
 func (f *freelist) put(b *buffers) {
+	if f.last.CompareAndSwap(nil, b) {
+		return
+	}
 	f.mu.Lock()
 	f.list = append(f.list, b)
 	f.mu.Unlock()

@@ -3,8 +3,8 @@ package kvsched
 // The part of cgo that requests go through: what they lend to C, and what comes back.
 
 /*
-#cgo noescape kvsched_route
-#cgo nocallback kvsched_route
+#cgo noescape route
+#cgo nocallback route
 #cgo noescape kvsched_cached_tokens
 #cgo nocallback kvsched_cached_tokens
 #cgo noescape kvsched_matches
@@ -18,6 +18,18 @@ package kvsched
 #cgo noescape kvsched_outstanding
 #cgo nocallback kvsched_outstanding
 #include "kvsched.h"
+
+// What a request points to is pinned. cgo cannot know that and looks at every pointer of every request, unless
+// it sees none.
+static inline kvsched_status route(const kvsched_scheduler *scheduler, kvsched_scratch *scratch,
+                                   const uint64_t *request, const uint32_t *tokens, size_t tokens_len,
+                                   const kvsched_extras *extras, const kvsched_candidate *candidates,
+                                   size_t candidates_len, const uint32_t *lora_ids, size_t lora_ids_len,
+                                   kvsched_decision *decision, kvsched_ranked *ranked, size_t ranked_len,
+                                   kvsched_error *error) {
+    return kvsched_route(scheduler, scratch, (const kvsched_request *)request, tokens, tokens_len, extras,
+                         candidates, candidates_len, lora_ids, lora_ids_len, decision, ranked, ranked_len, error);
+}
 */
 import "C"
 
@@ -101,19 +113,17 @@ func (b *buffers) fill(r *Request) {
 		session:                pinned(&b.pins, r.Session),
 		expected_output_tokens: C.uint32_t(r.ExpectedOutputTokens),
 	}
-	for _, option := range [...]struct {
-		value *uint32
-		flag  C.uint32_t
-		to    *C.uint32_t
-	}{
-		{r.LoRA, C.KVSCHED_REQUEST_LORA, &b.request.lora_id},
-		{(*uint32)(r.Pinned), C.KVSCHED_REQUEST_PINNED, &b.request.pinned},
-		{(*uint32)(r.Near), C.KVSCHED_REQUEST_NEAR, &b.request.near},
-	} {
-		if option.value != nil {
-			b.request.flags |= option.flag
-			*option.to = C.uint32_t(*option.value)
-		}
+	if r.LoRA != nil {
+		b.request.flags |= C.KVSCHED_REQUEST_LORA
+		b.request.lora_id = C.uint32_t(*r.LoRA)
+	}
+	if r.Pinned != nil {
+		b.request.flags |= C.KVSCHED_REQUEST_PINNED
+		b.request.pinned = C.uint32_t(*r.Pinned)
+	}
+	if r.Near != nil {
+		b.request.flags |= C.KVSCHED_REQUEST_NEAR
+		b.request.near = C.uint32_t(*r.Near)
 	}
 	if r.Hashes != nil {
 		b.request.hashes = &nothingNamed
@@ -167,7 +177,7 @@ func (b *buffers) route(handle schedulerHandle, r *Request, all *[]Ranked) (Deci
 		b.ranked = append(b.ranked, make([]C.kvsched_ranked, len(r.Candidates))...)
 	}
 	tokens := r.Prompt.Tokens
-	status := C.kvsched_route(handle, b.scratch, &b.request, u32s(tokens), C.size_t(len(tokens)), extras,
+	status := C.route(handle, b.scratch, (*C.uint64_t)(unsafe.Pointer(&b.request)), u32s(tokens), C.size_t(len(tokens)), extras,
 		unsafe.SliceData(b.candidates), C.size_t(len(b.candidates)),
 		unsafe.SliceData(b.loraIDs), C.size_t(len(b.loraIDs)), &b.decision,
 		unsafe.SliceData(b.ranked), C.size_t(len(b.ranked)), &b.text)
