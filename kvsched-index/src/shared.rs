@@ -339,9 +339,16 @@ impl<T, W> Concurrent<T, W> {
 
     /// Frees what no reader can still mean, now rather than later.
     pub(crate) fn catch_up(&self) {
-        // Two epochs have to pass; readers under way keep one from passing.
-        for _ in 0..3 {
+        // Two epochs have to pass (readers under way keep one from passing), and a round frees a part.
+        for _ in 0..16 {
             epoch::pin().flush();
         }
+    }
+}
+
+impl<T, W> Drop for Concurrent<T, W> {
+    /// What was replaced goes with the rest, if no reader of another structure keeps it.
+    fn drop(&mut self) {
+        self.catch_up();
     }
 }
