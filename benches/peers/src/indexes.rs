@@ -19,7 +19,7 @@ use std::thread::{self, Thread};
 pub trait Contender {
     const NAME: &'static str;
     type Event;
-    type Query;
+    type Query: Clone;
 
     fn new(endpoints: usize) -> Self;
     fn event(op: &Op) -> Self::Event;
