@@ -6,8 +6,8 @@ use crate::report::PolicyResult;
 use kvsched::events::vllm;
 use kvsched::{
     Algorithm, BlockHash, BlockHasher, EndpointId, EndpointSpec, EngineHash, Event, Group, Load,
-    Medium, Profile, Prompt, Removed, Rng, RouteInput, RouteScratch, Router, Scheme, Stored, Time,
-    TokenId, VllmVersion, picker, scorer,
+    Medium, Prompt, Removed, Rng, RouteInput, RouteScratch, Router, Scheme, Stored, Time, TokenId,
+    VllmVersion, preset,
 };
 use kvsched_testdata::trace::TraceRequest;
 use std::num::NonZeroU32;
@@ -85,11 +85,13 @@ impl Run {
     fn new(policy: Policy, setup: &Setup, hasher: BlockHasher) -> Result<Self, Error> {
         let mut routers = Vec::new();
         for _ in 0..setup.gateways {
-            let builder = Router::builder(hasher.clone()).profile(profile(policy)?);
+            let builder = Router::builder(hasher.clone());
             let router = match policy {
+                Policy::RoundRobin => builder.profile(preset::by_name("round-robin")?),
+                Policy::LeastLoaded => builder.profile(preset::by_name("least-request")?),
                 // What an operator can know without events: how many blocks the engine has.
                 Policy::Approximate => builder.history(setup.cache_blocks, LEASE),
-                _ => builder,
+                Policy::Precise => builder,
             }
             .build()?;
             for i in 0..setup.endpoints {
@@ -262,21 +264,6 @@ fn announce(work: &Work, change: &CacheChange, version: vllm::Version) -> Vec<u8
     let mut payload = Vec::new();
     vllm::encode(version, work.now, Some(0), &events, &mut payload);
     payload
-}
-
-/// The router's default for the policies that know prefixes; the others are the usual baselines.
-fn profile(policy: Policy) -> Result<Profile, Error> {
-    let profile = Profile::builder();
-    Ok(match policy {
-        Policy::RoundRobin => profile.picker(Box::new(picker::RoundRobin::new())),
-        Policy::LeastLoaded => {
-            profile.scorer(Box::new(scorer::LeastRequest), 1.0).picker(Box::new(picker::MaxScore))
-        }
-        Policy::Approximate | Policy::Precise => {
-            profile.scorer(Box::new(scorer::Cost::new()), 1.0).picker(Box::new(picker::MaxScore))
-        }
-    }
-    .build()?)
 }
 
 /// Routes `requests` under every policy; `progress` is called after each request. Returns also the

@@ -167,10 +167,7 @@ pub unsafe extern "C" fn kvsched_replayed(
     let body = || {
         // SAFETY: the caller's promise.
         let payload = unsafe { slice("payload", payload, payload_len) }?;
-        let message = match sequence {
-            u64::MAX => ReplayMessage::End,
-            sequence => ReplayMessage::Batch { sequence, payload },
-        };
+        let message = ReplayMessage::numbered(sequence, payload);
         // SAFETY: the caller's promise.
         unsafe {
             hear(scheduler, endpoint, out, |router, id| router.replayed(id, message, Time(now_ns)))

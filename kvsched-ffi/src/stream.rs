@@ -111,10 +111,7 @@ pub unsafe extern "C" fn kvsched_stream_replayed(
         // SAFETY: the caller's promise.
         unsafe {
             let payload = slice("payload", payload, payload_len)?;
-            let message = match sequence {
-                u64::MAX => ReplayMessage::End,
-                sequence => ReplayMessage::Batch { sequence, payload },
-            };
+            let message = ReplayMessage::numbered(sequence, payload);
             hear(stream, index, hasher, out, |stream, mut index, identity| {
                 stream.replayed(&mut index, identity, message, Time(now_ns))
             })

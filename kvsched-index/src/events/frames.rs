@@ -39,6 +39,28 @@ pub enum ReplayMessage<'a> {
     End,
 }
 
+/// By this number engines end a replay; no batch has it.
+pub(super) const END: u64 = u64::MAX;
+
+impl<'a> ReplayMessage<'a> {
+    /// The message of that number: a batch, or with `u64::MAX`, by which engines end a replay, the
+    /// end.
+    ///
+    /// ```
+    /// use kvsched_index::events::ReplayMessage;
+    /// let batch = ReplayMessage::Batch { sequence: 5, payload: b"payload" };
+    /// assert_eq!(ReplayMessage::numbered(5, b"payload"), batch);
+    /// assert_eq!(ReplayMessage::numbered(u64::MAX, b""), ReplayMessage::End);
+    /// ```
+    #[must_use]
+    pub const fn numbered(sequence: u64, payload: &'a [u8]) -> Self {
+        match sequence {
+            END => Self::End,
+            sequence => Self::Batch { sequence, payload },
+        }
+    }
+}
+
 /// Frames that are no answer to a replay request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -81,10 +103,7 @@ pub fn replay_message<'a>(frames: &[&'a [u8]]) -> Result<ReplayMessage<'a>, Fram
     };
     let bytes = FrameError::Sequence { bytes: sequence.len() };
     let sequence = u64::from_be_bytes((*sequence).try_into().map_err(|_| bytes)?);
-    Ok(match sequence {
-        u64::MAX => ReplayMessage::End,
-        sequence => ReplayMessage::Batch { sequence, payload },
-    })
+    Ok(ReplayMessage::numbered(sequence, payload))
 }
 
 /// The frames that ask a ROUTER socket for a replay from `sequence` on, as a DEALER sends them;

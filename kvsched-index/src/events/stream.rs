@@ -1,5 +1,6 @@
 //! One endpoint's numbered messages, in whatever state they arrive.
 
+use super::frames::END;
 use super::vllm::{Batch, DecodeError, Decoder};
 use super::{ReplayMessage, TrustReason, TrustReport};
 use crate::{Applied, Applier, Holdings, Identity};
@@ -116,9 +117,6 @@ struct Replay {
     /// When it was asked for or last brought something.
     at: Time,
 }
-
-/// Not the number of a batch.
-const END: u64 = u64::MAX;
 
 /// Fingerprints kept, to tell a batch that comes twice from a restarted engine's.
 const REMEMBERED: usize = 1024;
