@@ -201,6 +201,24 @@ fn what_is_evicted_is_computed_again_and_again() {
 }
 
 #[test]
+fn what_was_not_used_for_long_is_evicted_at_less() {
+    // 36,000 tokens of memory, computed anew every 100 s, every 300 s, twice a second, and never.
+    let turned = |recent: [u64; 4]| {
+        let fleet = Fleet::new(4, 10).load(|i, l| {
+            l.kv_capacity_tokens = 36_000;
+            l.recent_prefill_tokens = recent[i];
+        });
+        move |cost: Cost| terms(&fleet, cost).iter().map(|t| t.evict).collect::<Vec<_>>()
+    };
+    let evict = turned([64_800, 21_600, 12_960_000, 0]);
+    assert_close(&evict(cost()), &[3.0 * 0.17, 0.17, 99.0 * 0.17, 0.0]);
+    assert_close(&evict(cost().reuse(0.5).unwrap()), &[0.17, 0.17 / 3.0, 99.0 * 0.17, 0.0]);
+    assert_close(&evict(cost().reuse(0.0).unwrap()), &[0.0; 4]);
+    // Who counts nothing is not taken for a fleet that computes nothing.
+    assert_close(&turned([0; 4])(cost()), &[3.0 * 0.17; 4]);
+}
+
+#[test]
 fn memory_that_is_short_must_first_be_free() {
     // 1000 tokens of memory, 170 wanted, answers of 10 tokens.
     let room = |usage: f64, running: u32, waiting: u32, capacity: u64| {

@@ -251,6 +251,13 @@ fn seconds(w: &World, r: &Row) -> f64 {
     let wanted = added * (1.0 + f64::from(r.load.waiting_requests));
     let short = (in_use + b * o / 2.0 + wanted - capacity).max(0.0);
     let room = if capacity > 0.0 { short / capacity * o * step } else { 0.0 };
+    // KV unused for 100 s has odds of three to one, which fall as one over the time.
+    let recent = |r: &Row| r.load.recent_prefill_tokens as f64;
+    let kept_secs = match w.each(recent).into_iter().sum::<f64>() {
+        0.0 => 100.0,
+        _ => 180.0 * capacity / recent(r),
+    };
+    let odds = if capacity > 0.0 { (3.0 * 100.0 / kept_secs).min(99.0) } else { 0.0 };
     let p = f64::from(r.load.pending_requests);
     r.load.queued_prefill_tokens as f64 * c1
         + fetch
@@ -259,7 +266,7 @@ fn seconds(w: &World, r: &Row) -> f64 {
         + 0.1 * o * step
         + (p + 0.1 * b) * own
         + 0.1 * b * o * (0.4e-3 + 39e-9 * w.prompt_tokens)
-        + if capacity > 0.0 { 3.0 * compute(added, 0.0) } else { 0.0 }
+        + odds * compute(added, 0.0)
         + room
 }
 
@@ -277,7 +284,7 @@ fn load() -> impl Strategy<Value = Load> {
                 kv_capacity_tokens: if sized { 300_000 } else { 0 },
                 resident_tokens: resident,
                 queued_prefill_tokens: queued * quiet,
-                recent_prefill_tokens: recent,
+                recent_prefill_tokens: recent * quiet,
                 last_cold_at: Some(Time(cold)),
                 ..Load::default()
             }

@@ -8,6 +8,7 @@
 //! first token; `docs/sim/shootout.md` has the figures, and those where another is better.
 
 mod fit;
+mod fleet;
 mod hardware;
 mod lock_step;
 mod split;
@@ -20,11 +21,14 @@ pub use split::{Placement, Split};
 pub use work::{Plan, Source, Work};
 
 use crate::ParameterError;
+use crate::inflight::RECENT;
 use crate::parameter::{quantity, share};
 use crate::profile::reopen;
 use crate::scale::ratio;
 use crate::{DecideInput, Scratch};
+use fleet::Fleet;
 use kvsched_core::{Candidate, Context, Load, LoraLoad, Needs, Rates, Scorer, Tier};
+use std::time::Duration;
 use work::{Donor, bystanders, kv_in_use, work};
 
 /// `cost-scorer`: the seconds of delay that serving the request on an endpoint causes, scored
@@ -41,14 +45,20 @@ use work::{Donor, bystanders, kv_in_use, work};
 /// | prefill | `c0 + compute`, `compute = c1 · u + c2 · u · (h + u/2)` |
 /// | decode | `w · o · step(B + 1)` |
 /// | others | `(P + w · κ · B) · compute + w · B · o · ∂step` |
-/// | evict | `p/(1 − p) · compute of all KV added`, `p` the chance that what goes for it is missed |
+/// | evict | `p/(1 − p) · 100 s / T · compute of all KV added`, `T` how long its memory keeps what is unused |
 /// | room | `short / capacity · o · step`, `short` what memory lacks for it and those waiting |
 /// | adapter | 0 active, ½ load while loading, 1 load with room, else one load and one answer |
 /// | replica | the value of one more holder of a hot prefix, taken off |
 ///
 /// `B` counts the requests of ranks in [lock-step](lock_step), too. `κ` is
-/// [`Rates::interference`], `p` is [`Cost::reuse`]: what is missed is computed again, which evicts
-/// as much, and so on.
+/// [`Rates::interference`].
+///
+/// Eviction: `p` is [`Cost::reuse`], the chance that KV unused for 100 s is asked for again. What is
+/// missed is computed again, which evicts as much, and so on: `p/(1 − p)` times. The longer KV was not
+/// asked for, the less likely it will be, as `τ/(τ + T)`, whose odds are `τ/T`. `T` is three minutes
+/// times the memory's size over [`Load::recent_prefill_tokens`]: a memory that turns over slowly
+/// has old KV to give away, and costs little to take up. Where no endpoint's recent prefill is known,
+/// `T` is 100 s everywhere.
 #[derive(Clone, Debug)]
 pub struct Cost {
     default_rates: Rates,
@@ -132,11 +142,11 @@ impl Cost {
         Ok(self)
     }
 
-    /// Sets the chance that evicted KV is asked for again; more than 0.99 counts as that. 0 makes
-    /// eviction free.
+    /// Sets the chance that KV which nobody used for 100 seconds is asked for again. Odds beyond those
+    /// of 0.99 count as these. 0 makes eviction free.
     ///
     /// Too small a chance copies prefixes to wherever the queue is shorter for a moment, and the copy
-    /// stays: at 0.5 the simulated 2025 benchmark of llm-d has a hit rate of 0.93 instead of 0.95.
+    /// stays; with too large a one a burst for a new prefix waits for a single endpoint.
     ///
     /// # Errors
     ///
@@ -228,7 +238,7 @@ impl Cost {
     /// The parts of what it costs to serve the request on `candidate`.
     #[must_use]
     pub fn terms(&self, cx: &Context<'_>, candidate: &Candidate) -> Terms {
-        self.terms_with(cx, candidate, self.donor(cx), Prefix::of(cx))
+        self.terms_in(&self.fleet(cx), cx, candidate)
     }
 
     fn donor(&self, cx: &Context<'_>) -> Donor {
@@ -246,16 +256,15 @@ impl Cost {
         }
     }
 
-    fn terms_with(
-        &self,
-        cx: &Context<'_>,
-        candidate: &Candidate,
-        donor: Donor,
-        prefix: Prefix,
-    ) -> Terms {
+    fn fleet(&self, cx: &Context<'_>) -> Fleet {
+        Fleet::of(cx, self.donor(cx))
+    }
+
+    fn terms_in(&self, fleet: &Fleet, cx: &Context<'_>, candidate: &Candidate) -> Terms {
         let rates = self.rates(cx, candidate);
         let load = cx.load(candidate);
-        let work = work(cx, candidate, rates, donor, |_, _, _| {});
+        let work = work(cx, candidate, rates, fleet.donor, |_, _, _| {});
+        let eviction = self.eviction(fleet, load);
         let output = self.expected_output(cx);
         let batch = bystanders(load);
         let stalled = self.stalled(load, rates);
@@ -274,11 +283,11 @@ impl Cost {
             decode: counted * work.step_secs,
             others: (pending(load) + stalled) * work.compute_secs
                 + batch * counted * work.slower_secs,
-            evict: self.evict_secs(load, rates, added),
+            evict: eviction * rates.compute_secs(added, 0.0),
             room: room_secs(load, added, output, work.step_secs),
             adapter: adapter_secs(cx, &load.lora, rates, decode),
-            replica: prefix.replica_secs(cx, candidate, rates, output)
-                * (1.0 + stalled + self.eviction(load)),
+            replica: fleet.prefix.replica_secs(cx, candidate, rates, output)
+                * (1.0 + stalled + eviction),
         }
     }
 
@@ -287,15 +296,18 @@ impl Cost {
         self.decode_weight * rates.interference * bystanders(load)
     }
 
-    /// What computing again will take of what must go for `added` tokens: now, or once the cache
-    /// is full, which it is within minutes.
-    fn evict_secs(&self, load: &Load, rates: &Rates, added: f64) -> f64 {
-        self.eviction(load) * rates.compute_secs(added, 0.0)
-    }
-
     /// What a second's worth of new KV evicts, in seconds. Nothing where memory's size is unknown.
-    fn eviction(&self, load: &Load) -> f64 {
-        if load.kv_capacity_tokens > 0 { odds(self.reuse) } else { 0.0 }
+    fn eviction(&self, fleet: &Fleet, load: &Load) -> f64 {
+        if load.kv_capacity_tokens == 0 {
+            return 0.0;
+        }
+        let turns = if fleet.knows_turnover {
+            let recent = load.recent_prefill_tokens as f64 / load.kv_capacity_tokens as f64;
+            recent * (UNUSED.as_secs_f64() / RECENT.as_secs_f64())
+        } else {
+            1.0
+        };
+        (odds(self.reuse) * turns).min(MOST_ODDS)
     }
 }
 
@@ -305,12 +317,14 @@ impl Default for Cost {
     }
 }
 
-/// A share beyond which `p / (1 − p)` is not followed.
-const NEARLY_ALL: f64 = 0.99;
+/// For how long KV was not used of which [`Cost::reuse`] speaks.
+const UNUSED: Duration = Duration::from_secs(100);
+
+/// Beyond this a chain of evictions is not followed: `p / (1 − p)` of 0.99.
+const MOST_ODDS: f64 = 99.0;
 
 fn odds(share: f64) -> f64 {
-    let share = share.min(NEARLY_ALL);
-    share / (1.0 - share)
+    if share < 1.0 { share / (1.0 - share) } else { MOST_ODDS }
 }
 
 /// Requests before their first token: they are in the same steps, or behind.
@@ -344,57 +358,6 @@ fn adapter_secs(cx: &Context<'_>, lora: &LoraLoad, rates: &Rates, answer: f64) -
     }
 }
 
-/// The prefix that the fleet holds, and by how many endpoints.
-#[derive(Clone, Copy, Debug, Default)]
-struct Prefix {
-    longest: u32,
-    holders: u32,
-}
-
-impl Prefix {
-    /// Holders have at least half of the longest match. Nothing where no demand is known.
-    /// O(endpoints).
-    fn of(cx: &Context<'_>) -> Self {
-        let demand = cx.request.prefix_demand;
-        if demand <= 0.0 || !demand.is_finite() {
-            return Self::default();
-        }
-        let longest = cx.matches.longest();
-        let holds = |&&blocks: &&u32| blocks > 0 && 2 * u64::from(blocks) >= u64::from(longest);
-        let holders = cx.matches.as_slice().iter().filter(holds).count() as u32;
-        Self { longest, holders }
-    }
-
-    /// What one more holder is worth to the requests to come.
-    ///
-    /// Where its holders are asked for more than they have time for, the requests beyond
-    /// are computed elsewhere sooner or later: paying for it now is worth the share that is
-    /// beyond, of what computing the prefix takes. Nothing for a holder, and for a prefix that
-    /// nobody holds.
-    fn replica_secs(
-        &self,
-        cx: &Context<'_>,
-        candidate: &Candidate,
-        rates: &Rates,
-        output: f64,
-    ) -> f64 {
-        let holds = 2 * u64::from(candidate.matched_blocks) >= u64::from(self.longest);
-        if self.holders == 0 || holds {
-            return 0.0;
-        }
-        let block = f64::from(cx.request.block_size);
-        let prompt = f64::from(cx.request.prompt_tokens);
-        let prefix = (f64::from(self.longest) * block).min(prompt);
-        // What a hit keeps its engine busy with: the rest of the prompt, and its part of the steps.
-        let part_of_step = rates.step_secs(1.0, prompt) - rates.step_secs(0.0, 0.0);
-        let hit_secs = rates.compute_secs(prompt - prefix, prefix) + output * part_of_step;
-        let asked = cx.request.prefix_demand * hit_secs / f64::from(self.holders);
-        let beyond = ((asked - 1.0) / asked.max(1.0)).max(0.0);
-        let matched = f64::from(candidate.matched_blocks) * block;
-        beyond * rates.compute_secs(prefix - matched, matched)
-    }
-}
-
 impl Scorer for Cost {
     fn name(&self) -> &str {
         Self::NAME
@@ -405,9 +368,9 @@ impl Scorer for Cost {
     }
 
     fn score(&self, cx: &Context<'_>, scores: &mut [f64]) {
-        let (donor, prefix) = (self.donor(cx), Prefix::of(cx));
+        let fleet = self.fleet(cx);
         for (candidate, score) in cx.candidates.iter().zip(scores) {
-            *score = 1.0 / (1.0 + self.terms_with(cx, candidate, donor, prefix).total());
+            *score = 1.0 / (1.0 + self.terms_in(&fleet, cx, candidate).total());
         }
     }
 

@@ -1,3 +1,4 @@
+use super::fleet::Fleet;
 use super::work::{Donor, Plan, bystanders, work};
 use super::{Cost, pending, room_secs};
 use crate::filter::Label;
@@ -145,20 +146,20 @@ impl Split {
         enter(input, cx.slow_runs, candidates);
         cx.candidates = candidates;
 
-        let donor = self.cost.donor(&cx);
+        let fleet = self.cost.fleet(&cx);
         let [mut together, mut prefill, mut decode] = [Cheapest::default(); 3];
         for candidate in cx.candidates {
             let (prefills, decodes) = stages(&cx, candidate.endpoint);
             let offer =
                 |secs, transfer_secs| Offer { secs, endpoint: candidate.endpoint, transfer_secs };
             if prefills && decodes {
-                together.offer(offer(self.cost.terms(&cx, candidate).total(), 0.0), rng);
+                together.offer(offer(self.cost.terms_in(&fleet, &cx, candidate).total(), 0.0), rng);
             }
             if prefills {
-                prefill.offer(offer(self.prefill_secs(&cx, candidate, donor), 0.0), rng);
+                prefill.offer(offer(self.prefill_secs(&fleet, &cx, candidate), 0.0), rng);
             }
             if decodes {
-                let (secs, transfer) = self.decode_secs(&cx, candidate);
+                let (secs, transfer) = self.decode_secs(&fleet, &cx, candidate);
                 decode.offer(offer(secs + transfer, transfer), rng);
             }
         }
@@ -169,7 +170,7 @@ impl Split {
                 decode,
                 secs,
                 transfer_secs,
-                plan: Plan::of(&cx, who, self.cost.rates(&cx, who), donor),
+                plan: Plan::of(&cx, who, self.cost.rates(&cx, who), fleet.donor),
                 otherwise_secs: None,
             })
         };
@@ -191,19 +192,19 @@ impl Split {
     }
 
     /// Waiting, fetching, computing, and what that does to others.
-    fn prefill_secs(&self, cx: &Context<'_>, candidate: &Candidate, donor: Donor) -> f64 {
+    fn prefill_secs(&self, fleet: &Fleet, cx: &Context<'_>, candidate: &Candidate) -> f64 {
         let rates = self.cost.rates(cx, candidate);
         let load = cx.load(candidate);
-        let work = work(cx, candidate, rates, donor, |_, _, _| {});
+        let work = work(cx, candidate, rates, fleet.donor, |_, _, _| {});
         let added = work.computed_tokens + work.fetched_tokens;
         work.ttft_secs()
-            + self.cost.terms(cx, candidate).adapter
+            + self.cost.terms_in(fleet, cx, candidate).adapter
             + (pending(load) + self.cost.stalled(load, rates)) * work.compute_secs
-            + self.cost.evict_secs(load, rates, added)
+            + self.cost.eviction(fleet, load) * rates.compute_secs(added, 0.0)
     }
 
     /// Decoding and what that does to others; then the transfer before it.
-    fn decode_secs(&self, cx: &Context<'_>, candidate: &Candidate) -> (f64, f64) {
+    fn decode_secs(&self, fleet: &Fleet, cx: &Context<'_>, candidate: &Candidate) -> (f64, f64) {
         let rates = self.cost.rates(cx, candidate);
         let load = cx.load(candidate);
         let output = self.cost.expected_output(cx);
@@ -213,8 +214,8 @@ impl Split {
         let work = work(cx, candidate, rates, Donor::default(), |_, _, _| {});
         let added = missing + output;
         let secs = counted * (work.step_secs + batch * work.slower_secs)
-            + self.cost.terms(cx, candidate).adapter
-            + self.cost.evict_secs(load, rates, added)
+            + self.cost.terms_in(fleet, cx, candidate).adapter
+            + self.cost.eviction(fleet, load) * rates.compute_secs(added, 0.0)
             + room_secs(load, added, output, work.step_secs);
         (secs, rates.peer.secs(missing))
     }

@@ -1,12 +1,8 @@
 use super::published::Sums;
-use super::{InFlight, Outstanding, Report, Routed, Ticket};
+use super::{InFlight, Outstanding, RECENT, Report, Routed, Ticket};
 use kvsched_core::{EndpointId, Time};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::time::Duration;
-
-/// How long routed prefill counts as recent: Preble's window.
-const WINDOW: Duration = Duration::from_secs(180);
 
 /// What the ledger's writers know. Every change is published to the ledger's readers.
 #[derive(Debug, Default)]
@@ -128,7 +124,7 @@ impl Book {
 
     pub(super) fn expire(&mut self, now: Time, ledger: &InFlight) -> usize {
         while let Some(&(at, endpoint, tokens)) = self.recent.front() {
-            if now.since(at) <= WINDOW {
+            if now.since(at) <= RECENT {
                 break;
             }
             self.recent.pop_front();

@@ -47,6 +47,9 @@ pub struct InFlight {
     pages: Box<[OnceLock<Box<[Published]>>]>,
 }
 
+/// How long routed prefill counts as recent: Preble's window.
+pub(crate) const RECENT: Duration = Duration::from_secs(180);
+
 /// Endpoints a page.
 const PAGE: usize = 16;
 
