@@ -134,8 +134,7 @@ impl<'a> Write<'a> {
     /// Gives spare room back.
     fn trim(&mut self) {
         self.map.directory.fit(&self.own.counts, self.pin);
-        let (map, pin) = (self.map, self.pin);
-        self.own.names.fit(|block| map.knows(block, pin));
+        self.own.names.sweep(self.map, self.pin);
         self.own.copies.shrink_to_fit();
         self.own.bytes = self.own.bytes.wrapping_add_signed(self.pin.take_bytes());
     }

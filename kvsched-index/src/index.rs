@@ -98,7 +98,8 @@ impl Index {
     /// that nobody holds any more.
     #[must_use]
     pub fn resolve(&self, engine: EngineHash) -> Option<BlockHash> {
-        self.state.read().0.1.names.get(engine)
+        let ((map, own), pin) = self.state.read();
+        own.names.get(engine, map, &pin)
     }
 
     /// `holder` no longer holds `hashes`, in whatever order they come. Blocks it does not hold
@@ -120,7 +121,7 @@ impl Index {
     /// A clear costs the runs it touches, not their blocks: those are forgotten little by little by
     /// the writes that follow. Nothing but memory tells the difference.
     pub fn reclaim(&mut self) {
-        self.write(|w| w.sweep(usize::MAX));
+        self.write(|w| w.reclaim());
     }
 
     /// Forgets `endpoint`: its blocks and its groups' rules. Its id may be given to another.

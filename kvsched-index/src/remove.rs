@@ -138,6 +138,8 @@ impl<'a> Write<'a> {
                 self.own.waiting.remove(&parent);
             }
         }
+        self.own.names.ended(number, |offset| chain.hash(offset, self.pin));
+        self.sweep_names();
         chain.hashes.replace(None, self.pin);
         chain.more.replace(None, self.pin);
         chain.details.replace(None, self.pin);

@@ -133,7 +133,7 @@ impl SharedIndex {
 
     /// As [`Index::reclaim`](crate::Index::reclaim).
     pub fn reclaim(&self) {
-        self.write(|w| w.sweep(usize::MAX));
+        self.write(|w| w.reclaim());
     }
 
     /// As [`Index::remove_endpoint`](crate::Index::remove_endpoint).
@@ -191,7 +191,7 @@ impl SharedIndex {
     /// As [`Index::resolve`](crate::Index::resolve). Waits for the writer of the moment.
     #[must_use]
     pub fn resolve(&self, engine: EngineHash) -> Option<BlockHash> {
-        self.write(|w| w.own.names.get(engine))
+        self.write(|w| w.own.names.get(engine, w.map, w.pin))
     }
 
     /// As [`Index::stats`](crate::Index::stats). Waits for the writer of the moment.

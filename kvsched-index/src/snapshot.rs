@@ -118,7 +118,7 @@ fn write(map: &Residency, own: &Writer, pin: &Pin, note: &[u8], sink: &mut dyn F
             write_group(EndpointId(endpoint), group, grouping, out.section(b'G'));
         }
     }
-    let names = names_by_block(own);
+    let names = names_by_block(map, own, pin);
     for number in parents_first(map, own, pin) {
         if let Some(chain) = map.chains.get(number) {
             write_run(chain, own.runs[number as usize].parent, own, pin, &names, &mut out);
@@ -148,9 +148,9 @@ fn write(map: &Residency, own: &Writer, pin: &Pin, note: &[u8], sink: &mut dyn F
 }
 
 /// The engine's names, by block.
-fn names_by_block(own: &Writer) -> Vec<(BlockHash, u64)> {
+fn names_by_block(map: &Residency, own: &Writer, pin: &Pin) -> Vec<(BlockHash, u64)> {
     let mut names = Vec::new();
-    own.names.for_each(|name, block| names.push((block, name.0)));
+    own.names.for_each(map, pin, |name, block| names.push((block, name.0)));
     names.sort_unstable();
     names
 }

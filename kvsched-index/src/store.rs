@@ -49,10 +49,7 @@ impl<'a> Write<'a> {
             return Err(StoreError::Names { engine: engine.len(), hashes: hashes.len() });
         }
         let outcome = self.store(holder, parent, hashes, repeat)?;
-        let (map, pin) = (self.map, self.pin);
-        for (&name, &block) in engine.iter().zip(hashes) {
-            self.own.names.insert(name, block, |b| map.knows(b, pin));
-        }
+        self.name(engine, hashes);
         self.keep_budget();
         Ok(outcome)
     }

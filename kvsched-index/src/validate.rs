@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet};
 
 /// Panics where the structure contradicts itself. Slow: it looks at everything.
 pub(crate) fn validate(map: &Residency, own: &Writer, pin: &Pin) {
+    own.names.validate();
     assert!(map.directory.counts_agree(&own.counts, pin), "the directory's own counts");
     let mut in_directory = HashSet::new();
     map.directory.for_each(pin, |place| {

@@ -57,6 +57,12 @@ pub(crate) struct Writer {
     pub(crate) scope_bytes: usize,
 }
 
+/// A hash table's bytes: at most 8 entries in 7/8 of a power of two of slots, each with a byte beside
+/// it.
+pub(crate) fn table_bytes<T>(capacity: usize) -> usize {
+    (capacity * 8).div_ceil(7) * (size_of::<T>() + 1)
+}
+
 /// What only writers know of a chain.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Run {
@@ -179,11 +185,6 @@ impl Writer {
 
     /// Bytes allocated: what readers see, as counted, and what only writers know.
     pub(crate) fn total_bytes(&self) -> usize {
-        /// A hash table's bytes an entry: at most 8 entries in 7/8 of a power of two of slots, each
-        /// with a byte beside it.
-        fn table<T>(capacity: usize) -> usize {
-            (capacity * 8).div_ceil(7) * (size_of::<T>() + 1)
-        }
         self.bytes
             + self.runs.capacity() * size_of::<Run>()
             + (self.unused.capacity() + self.stale.capacity()) * size_of::<u32>()
@@ -191,8 +192,8 @@ impl Writer {
             + self.owned_chains * size_of::<u32>()
             + self.group_bytes
             + self.scope_bytes
-            + table::<((Holder, BlockHash), u32)>(self.copies.capacity())
-            + table::<(BlockHash, Vec<u32>)>(self.waiting.capacity())
+            + table_bytes::<((Holder, BlockHash), u32)>(self.copies.capacity())
+            + table_bytes::<(BlockHash, Vec<u32>)>(self.waiting.capacity())
             + self.names.bytes()
     }
 
