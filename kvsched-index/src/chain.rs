@@ -143,6 +143,15 @@ impl Chain {
         self.hashes.get(pin).get(offset).map(|h| BlockHash(h.load(Ordering::Relaxed)))
     }
 
+    /// Whether `entry` is the only one, and the first.
+    #[inline]
+    pub(crate) fn is_held_by(&self, entry: Entry, pin: &Pin) -> bool {
+        let [first, others @ ..] = &self.inline;
+        first.load(Ordering::Relaxed) == entry.to_bits()
+            && others.iter().all(|w| w.load(Ordering::Relaxed) == 0)
+            && self.more.get(pin).is_empty()
+    }
+
     /// Whether `hash` is the block at `offset`.
     #[inline]
     pub(crate) fn is(&self, offset: usize, hash: BlockHash, pin: &Pin) -> bool {

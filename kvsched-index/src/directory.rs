@@ -1,12 +1,16 @@
 //! Block hash to place: one cache line a question, nothing ever moves under a reader.
 
 use crate::chain::Place;
-use crate::shared::{self, FreshLines, Lines, Pin, WritePin};
+use crate::shared::{self, Lines, Pin, WritePin};
 use crate::table::{TAG_BITS, Table, home, is_full, place_of, roomy, slot_of};
 use kvsched_core::BlockHash;
 
-/// Independent tables, so that growing one is a short pause.
-const SHARDS: usize = 64;
+/// Most independent tables: many, so that growing one is a short pause and happens in near memory.
+const MOST_SHARDS: usize = 256;
+/// Least of them, where a byte budget says that there will not be much.
+const LEAST_SHARDS: usize = 16;
+/// Bytes of a budget that are worth a table of their own.
+const WORTH_A_SHARD: usize = 1 << 14;
 
 /// Where every known hash lies.
 ///
@@ -15,6 +19,7 @@ const SHARDS: usize = 64;
 /// grows by reading itself from front to back, without a look at the hashes.
 #[derive(Debug)]
 pub(crate) struct Directory {
+    /// A power of two of them.
     shards: Box<[Lines]>,
 }
 
@@ -25,6 +30,7 @@ pub(crate) struct DirectoryCounts(Box<[u32]>);
 /// A hash as the directory sees it.
 #[derive(Clone, Copy)]
 struct Key {
+    /// Its lowest bits choose the shard.
     shard: usize,
     tag: u64,
 }
@@ -34,26 +40,39 @@ impl Key {
     fn of(hash: BlockHash) -> Self {
         // Announced hashes are mostly uniform; small numbers and the like are not.
         let mixed = (hash.0 ^ hash.0 >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Self { shard: (mixed >> 32) as usize % SHARDS, tag: mixed >> (u64::BITS - TAG_BITS) }
+        Self { shard: (mixed >> 32) as usize, tag: mixed >> (u64::BITS - TAG_BITS) }
     }
 }
 
 impl Directory {
-    pub(crate) fn new() -> (Self, DirectoryCounts) {
-        let shards = (0..SHARDS).map(|_| Lines::empty()).collect();
-        (Self { shards }, DirectoryCounts(vec![0; SHARDS].into()))
+    /// One for an index of so many bytes, if they are bounded.
+    pub(crate) fn new(budget: Option<usize>) -> (Self, DirectoryCounts) {
+        let worth = budget.map_or(MOST_SHARDS, |bytes| bytes / WORTH_A_SHARD);
+        let shards = worth.clamp(LEAST_SHARDS, MOST_SHARDS).next_power_of_two();
+        let counts = DirectoryCounts(vec![0; shards].into());
+        (Self { shards: (0..shards).map(Lines::empty).collect() }, counts)
     }
 
     /// Bytes of the directory apart from its tables.
-    pub(crate) const fn fixed_bytes() -> usize {
-        SHARDS * (size_of::<Lines>() + size_of::<u32>())
+    pub(crate) fn fixed_bytes(&self) -> usize {
+        self.shards.len() * (size_of::<Lines>() + size_of::<u32>())
+    }
+
+    #[inline]
+    fn number(&self, key: Key) -> usize {
+        key.shard & (self.shards.len() - 1)
+    }
+
+    #[inline]
+    fn shard(&self, key: Key) -> &Lines {
+        &self.shards[self.number(key)]
     }
 
     /// Begins to load the line where `hash` would lie.
     #[inline]
     pub(crate) fn prefetch(&self, hash: BlockHash, pin: &Pin) {
         let key = Key::of(hash);
-        let lines = self.shards[key.shard].get(pin);
+        let lines = self.shard(key).get(pin);
         if let Some(line) = lines.get(home(key.tag, lines.len())) {
             shared::prefetch(line);
         }
@@ -68,7 +87,7 @@ impl Directory {
         is_it: impl FnMut(Place) -> bool,
     ) -> Option<Place> {
         let key = Key::of(hash);
-        Table::of(self.shards[key.shard].get(pin)).find(key.tag, is_it)
+        Table::of(self.shard(key).get(pin)).find(key.tag, is_it)
     }
 
     /// Adds `hash` at `place`, unless it is known: `is_it` compares the full hash at a place it may
@@ -83,28 +102,43 @@ impl Directory {
         is_it: impl FnMut(Place) -> bool,
     ) -> Option<Place> {
         let key = Key::of(hash);
-        let shard = &self.shards[key.shard];
-        let mut table = Table::of(shard.get(pin));
-        let known = table.known(key.tag, is_it);
-        if known.is_some() {
-            return known;
-        }
-        let count = &mut counts.0[key.shard];
-        *count += 1;
-        if is_full(*count as usize, table.buckets()) {
+        let shard = self.shard(key);
+        let count = &mut counts.0[self.number(key)];
+        let table = Table::of(shard.get(pin));
+        let slot = slot_of(key.tag, place);
+        let known = if is_full(*count as usize + 1, table.buckets()) {
+            Self::find_or_grow(shard, key.tag, slot, pin, is_it)
+        } else {
+            table.find_or_put(key.tag, slot, is_it)
+        };
+        *count += u32::from(known.is_none());
+        known
+    }
+
+    /// As `find_or_insert`, where another entry asks for a larger table.
+    #[cold]
+    fn find_or_grow(
+        shard: &Lines,
+        tag: u64,
+        slot: u64,
+        pin: &WritePin,
+        is_it: impl FnMut(Place) -> bool,
+    ) -> Option<Place> {
+        let table = Table::of(shard.get(pin));
+        let known = table.find(tag, is_it);
+        if known.is_none() {
             Self::resize(shard, table.buckets() + 1, pin);
-            table = Table::of(shard.get(pin));
+            Table::of(shard.get(pin)).put(tag, slot);
         }
-        table.put(key.tag, slot_of(key.tag, place));
-        None
+        known
     }
 
     /// Makes room for `entries` in all, evenly spread as hashes are.
     pub(crate) fn reserve(&self, entries: usize, pin: &WritePin) {
         // A shard that gets much more than its part grows as ever.
-        let buckets = FreshLines::room(roomy(entries / SHARDS));
-        for shard in &self.shards {
-            if shard.get(pin).len() < buckets {
+        let buckets = roomy(entries / self.shards.len());
+        for shard in self.shards.iter() {
+            if shard.get(pin).len() < shard.room(buckets) {
                 Self::resize(shard, buckets, pin);
             }
         }
@@ -120,27 +154,28 @@ impl Directory {
         pin: &WritePin,
     ) {
         let key = Key::of(hash);
-        let shard = &self.shards[key.shard];
+        let shard = self.shard(key);
         let table = Table::of(shard.get(pin));
         if !table.take(key.tag, slot_of(key.tag, place)) {
             debug_assert!(false, "{hash} is not at {place:?}");
             return;
         }
-        let count = counts.0[key.shard] as usize - 1;
-        counts.0[key.shard] = count as u32;
+        let count = counts.0[self.number(key)] as usize - 1;
+        counts.0[self.number(key)] = count as u32;
         if count == 0 {
             shard.replace(None, pin);
-        } else if !is_full(count * 3, table.buckets()) && table.buckets() > 1 {
+        } else if !is_full(count * 3, table.buckets()) && shard.room(roomy(count)) < table.buckets()
+        {
             Self::resize(shard, roomy(count), pin);
         }
     }
 
     /// Gives spare buckets back.
     pub(crate) fn fit(&self, counts: &DirectoryCounts, pin: &WritePin) {
-        for (shard, &count) in self.shards.iter().zip(&counts.0) {
+        for (shard, &count) in self.shards.iter().zip(counts.0.iter()) {
             // A little room, so that the next few entries do not grow it again.
-            let enough = FreshLines::room(roomy(count as usize));
-            if enough < shard.get(pin).len() {
+            let enough = roomy(count as usize);
+            if shard.room(enough) < shard.get(pin).len() {
                 Self::resize(shard, enough, pin);
             }
         }
@@ -149,14 +184,14 @@ impl Directory {
     /// Rewrites a table with another number of buckets, at least so many.
     #[cold]
     fn resize(shard: &Lines, buckets: usize, pin: &WritePin) {
-        let new = FreshLines::zeroed(buckets);
+        let new = shard.fresh(buckets);
         Table::of(new.get()).take_over(Table::of(shard.get(pin)));
         shard.replace(Some(new), pin);
     }
 
     /// Every place, for `validate`.
     pub(crate) fn for_each(&self, pin: &Pin, mut f: impl FnMut(Place)) {
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             Table::of(shard.get(pin)).each(|slot| f(place_of(slot)));
         }
     }
@@ -165,7 +200,7 @@ impl Directory {
     pub(crate) fn counts_agree(&self, counts: &DirectoryCounts, pin: &Pin) -> bool {
         self.shards
             .iter()
-            .zip(&counts.0)
+            .zip(counts.0.iter())
             .all(|(shard, &count)| Table::of(shard.get(pin)).validated() == Some(count as usize))
     }
 }
@@ -190,7 +225,7 @@ mod tests {
                 // Neighbours in one shard.
                 _ => BlockHash((n << 6).wrapping_mul(0xf1de_83e1_9937_733d)),
             };
-            let (directory, mut counts) = Directory::new();
+            let (directory, mut counts) = Directory::new(None);
             let mut own = Exclusive::new(directory);
             let mut truth = HashMap::new();
             for (op, n) in ops {

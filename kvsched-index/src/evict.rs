@@ -34,7 +34,6 @@ impl<'a> Write<'a> {
             return;
         }
         self.evict(usize::MAX, self.own.chains / 8 + SPARE);
-        self.own.is_short = true;
     }
 
     /// Forgets the coldest tails until the index fits its budget with an eighth to spare.
@@ -96,6 +95,8 @@ impl<'a> Write<'a> {
             }
         }
         self.own.evicted += evicted as u64;
+        // Soon the numbers of the chains that have ended will be needed again.
+        self.own.is_short = true;
     }
 
     /// Takes everything from `len` on away from every holder; returns how many blocks that were.

@@ -24,7 +24,8 @@ pub struct Index {
 
 /// What readers see and what only writers know, of an index without blocks.
 pub(crate) fn parts(settings: &IndexBuilder) -> (Residency, Writer) {
-    let (directory, counts) = Directory::new();
+    let (directory, counts) = Directory::new(settings.byte_budget);
+    let bytes = directory.fixed_bytes() + Chains::fixed_bytes();
     let map = Residency {
         directory,
         chains: Chains::new(),
@@ -36,7 +37,7 @@ pub(crate) fn parts(settings: &IndexBuilder) -> (Residency, Writer) {
     };
     let mut own =
         Writer::new(counts, settings.block_size, settings.pending_blocks, settings.byte_budget);
-    own.bytes = Directory::fixed_bytes() + Chains::fixed_bytes();
+    own.bytes = bytes;
     (map, own)
 }
 

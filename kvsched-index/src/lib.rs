@@ -27,6 +27,7 @@ mod builder;
 mod chain;
 mod chunks;
 mod declare;
+mod decode;
 mod detail;
 mod directory;
 pub mod events;

@@ -7,7 +7,7 @@ use crate::shared::Fresh;
 use crate::write::{AHEAD, Run, RunState, Write};
 use crate::{Holder, Repeat, StoreError, StoreOutcome};
 use kvsched_core::{BlockHash, EngineHash};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
 impl<'a> Write<'a> {
@@ -31,7 +31,14 @@ impl<'a> Write<'a> {
             return Ok(outcome);
         }
         self.keep_room(hashes.len());
-        let outcome = self.store_chained(holder, parent, hashes, repeat)?;
+        let decoded = match (parent, hashes) {
+            (Some(parent), &[hash]) => self.store_decoded(holder, parent, hash),
+            _ => None,
+        };
+        let outcome = match decoded {
+            Some(outcome) => outcome,
+            None => self.store_chained(holder, parent, hashes, repeat)?,
+        };
         self.sweep(2 * hashes.len() + 8);
         self.keep_budget();
         Ok(outcome)
@@ -169,37 +176,37 @@ impl<'a> Write<'a> {
         let most = hashes.len().min(LONGEST - start);
         self.reserve(chain, start, most);
         let words = chain.hashes.get(self.pin);
-        let written = usize::from(self.own.runs[number as usize].written);
-        let mut count = 0;
-        while count < most {
-            let hash = hashes[count];
-            let offset = start + count;
-            // A hash is written once: another one in its place begins a chain of its own.
-            let word = &words[offset];
-            if offset < written && word.load(Ordering::Relaxed) != hash.0 {
-                break;
+        // A hash is written once: another one in its place begins a chain of its own.
+        let written = usize::from(self.own.runs[number as usize].written).max(start);
+        let again = &words[start..written.min(start + most)];
+        let same = again.iter().zip(hashes).take_while(|(w, h)| w.load(Ordering::Relaxed) == h.0);
+        let same = same.count();
+        let most = if same < again.len() { same } else { most };
+        let is_it = |place: Place, hash: BlockHash| {
+            let at = usize::from(place.offset);
+            if place.chain == number {
+                return words[at].load(Ordering::Relaxed) == hash.0;
             }
-            let place = Place { chain: number, offset: offset as u16 };
+            map.chains.get(place.chain).is_some_and(|c| c.is(at, hash, self.pin))
+        };
+        let mut count = 0;
+        for (word, &hash) in words[start..].iter().zip(&hashes[..most]) {
             if let Some(&ahead) = hashes.get(count + AHEAD) {
                 map.directory.prefetch(ahead, self.pin);
             }
-            let is_it = |place: Place| {
-                let at = usize::from(place.offset);
-                if place.chain == number && at < offset {
-                    return words[at].load(Ordering::Relaxed) == hash.0;
-                }
-                map.chains.get(place.chain).is_some_and(|c| c.is(at, hash, self.pin))
-            };
+            let place = Place { chain: number, offset: (start + count) as u16 };
             // Those before were unknown, so the first one is too.
             let counts = &mut self.own.counts;
-            if map.directory.find_or_insert(hash, place, counts, self.pin, is_it).is_some() {
+            let known =
+                map.directory.find_or_insert(hash, place, counts, self.pin, |p| is_it(p, hash));
+            if known.is_some() {
                 break;
             }
             word.store(hash.0, Ordering::Release);
-            if !self.own.waiting.is_empty() {
-                self.arrived(hash);
-            }
             count += 1;
+        }
+        if !self.own.waiting.is_empty() {
+            hashes[..count].iter().for_each(|&hash| self.arrived(hash));
         }
         let end = start + count;
         chain.set_len(end, hashes[count - 1].0);
@@ -300,9 +307,18 @@ impl<'a> Write<'a> {
 
     pub(crate) fn resize(&self, chain: &Chain, room: usize) {
         let new = Fresh::zeroed(room);
-        for (old, new) in chain.hashes.get(self.pin).iter().zip(new.iter()) {
-            new.store(old.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
+        let old = chain.hashes.get(self.pin);
+        let len = old.len().min(new.len());
+        let copy = |old: &[AtomicU64], new: &[AtomicU64]| {
+            old.iter().zip(new).for_each(|(old, new)| {
+                new.store(old.load(Ordering::Relaxed), Ordering::Relaxed);
+            });
+        };
+        // Eight at a time: of a long prompt's first decoded block this is most of the cost.
+        let (old, old_rest) = old[..len].as_chunks::<8>();
+        let (new_chunks, new_rest) = new[..len].as_chunks::<8>();
+        old.iter().zip(new_chunks).for_each(|(old, new)| copy(old, new));
+        copy(old_rest, new_rest);
         chain.hashes.replace(Some(new), self.pin);
     }
 }

@@ -32,31 +32,48 @@ pub(crate) fn home(tag: u64, buckets: usize) -> usize {
     ((tag * buckets as u64) >> TAG_BITS) as usize
 }
 
-/// A cache line. Its first word says which slots are in use (a bit each, from the lowest), and above
-/// that how many entries did not fit and went on.
+/// A cache line. Its first word has a byte for each slot, from the lowest: some bits of the tag, or 0 for
+/// a slot that is free. The highest byte says how many entries did not fit and went on.
 type Bucket = Line;
 
 /// One entry more that went on, in a bucket's first word.
-const WENT_ON: u64 = 1 << (SLOTS + 1);
-/// All slots in use.
-const ALL: u64 = (1 << SLOTS) - 1;
+const WENT_ON: u64 = 1 << (8 * SLOTS);
+/// So many have gone on that they are counted no more: from here on the bucket is never the last one.
+const COUNTLESS: u64 = WENT_ON * 0xff;
+/// The lowest bit of each slot's byte, the highest, and those between.
+const LOW: u64 = 0x0001_0101_0101_0101;
+const HIGH: u64 = LOW << 7;
+const BELOW: u64 = HIGH - LOW;
 
-/// Slots whose tag is `tag`, a bit each. No branch: which of them it is cannot be foretold.
+/// What the first word says of a slot in use: never 0.
 #[inline]
-fn tagged(bucket: &Bucket, tag: u64) -> u64 {
-    let same = |i: usize| u64::from(tag_of(bucket.0[1 + i].load(Ordering::Acquire)) == tag) << i;
-    (0..SLOTS).fold(0, |mask, i| mask | same(i))
+fn byte_of(tag: u64) -> u64 {
+    (tag & 0xff).max(1)
 }
 
-/// Slots that a mask names, with their bits.
+/// Slots whose byte in `head` is `byte`, as the highest bits of their bytes.
 #[inline]
-fn slots(bucket: &Bucket, mut mask: u64) -> impl Iterator<Item = (u64, &AtomicU64)> {
+fn equal(head: u64, byte: u64) -> u64 {
+    let other = head ^ byte * LOW;
+    !((other & BELOW) + BELOW | other) & HIGH
+}
+
+/// The slots that such a mask names, lowest first.
+#[inline]
+fn slots(bucket: &Bucket, mut mask: u64) -> impl Iterator<Item = (u32, &AtomicU64)> {
     std::iter::from_fn(move || {
-        let slot = bucket.0.get(1 + mask.trailing_zeros() as usize)?;
-        let bit = mask & mask.wrapping_neg();
-        mask ^= bit;
-        Some((bit, slot))
+        let byte = mask.trailing_zeros() / 8;
+        let slot = bucket.0.get(1 + byte as usize)?;
+        mask &= mask.wrapping_sub(1);
+        Some((byte, slot))
     })
+}
+
+/// Writes a slot that is free, and then says so in the bucket's first word.
+#[inline]
+fn fill(bucket: &Bucket, head: u64, byte: u32, free: &AtomicU64, slot: u64) {
+    free.store(slot, Ordering::Release);
+    bucket.0[0].store(head | byte_of(tag_of(slot)) << (8 * byte), Ordering::Release);
 }
 
 /// A table, bucket by bucket.
@@ -93,13 +110,14 @@ impl<'p> Table<'p> {
         let mut b = self.home(tag);
         for _ in 0..self.buckets.len() {
             let bucket = &self.buckets[b];
-            for (_, slot) in slots(bucket, tagged(bucket, tag)) {
+            let head = bucket.0[0].load(Ordering::Acquire);
+            for (_, slot) in slots(bucket, equal(head, byte_of(tag))) {
                 let slot = slot.load(Ordering::Acquire);
-                if slot != 0 && is_it(place_of(slot)) {
+                if slot != 0 && tag_of(slot) == tag && is_it(place_of(slot)) {
                     return Some(place_of(slot));
                 }
             }
-            if bucket.0[0].load(Ordering::Acquire) < WENT_ON {
+            if head < WENT_ON {
                 break;
             }
             b = self.after(b);
@@ -107,16 +125,30 @@ impl<'p> Table<'p> {
         None
     }
 
-    /// As [`Table::find`], for the writer, who can trust what each bucket says of itself.
+    /// As [`Table::find`], and puts the slot where it belongs if there is none. There is room.
     #[inline]
-    pub(crate) fn known(self, tag: u64, mut is_it: impl FnMut(Place) -> bool) -> Option<Place> {
-        // Mostly the first bucket says all.
-        let bucket = self.buckets.get(self.home(tag))?;
-        let head = bucket.0[0].load(Ordering::Relaxed);
-        let here = slots(bucket, tagged(bucket, tag) & head)
-            .map(|(_, slot)| place_of(slot.load(Ordering::Relaxed)))
-            .find(|&place| is_it(place));
-        if here.is_some() || head < WENT_ON { here } else { self.find(tag, is_it) }
+    pub(crate) fn find_or_put(
+        self,
+        tag: u64,
+        slot: u64,
+        is_it: impl FnMut(Place) -> bool,
+    ) -> Option<Place> {
+        // Mostly the first bucket says all, and has room.
+        if let Some(bucket) = self.buckets.get(self.home(tag)) {
+            let head = bucket.0[0].load(Ordering::Relaxed);
+            if head < WENT_ON
+                && equal(head, byte_of(tag)) == 0
+                && let Some((byte, free)) = slots(bucket, equal(head, 0)).next()
+            {
+                fill(bucket, head, byte, free, slot);
+                return None;
+            }
+        }
+        let known = self.find(tag, is_it);
+        if known.is_none() {
+            self.put(tag, slot);
+        }
+        known
     }
 
     /// Puts a slot into the first free place from its home on. There is one.
@@ -126,13 +158,13 @@ impl<'p> Table<'p> {
         loop {
             let bucket = &self.buckets[b];
             let head = bucket.0[0].load(Ordering::Relaxed);
-            if head & ALL != ALL {
-                let i = head.trailing_ones() as usize;
-                bucket.0[0].store(head | 1 << i, Ordering::Release);
-                return bucket.0[1 + i].store(slot, Ordering::Release);
+            if let Some((byte, free)) = slots(bucket, equal(head, 0)).next() {
+                return fill(bucket, head, byte, free, slot);
             }
             // Counted before the slot is written, so that no reader stops short of it.
-            bucket.0[0].store(head + WENT_ON, Ordering::Release);
+            if head < COUNTLESS {
+                bucket.0[0].store(head + WENT_ON, Ordering::Release);
+            }
             b = self.after(b);
         }
     }
@@ -145,15 +177,18 @@ impl<'p> Table<'p> {
         for _ in 0..self.buckets.len() {
             let bucket = &self.buckets[b];
             let head = bucket.0[0].load(Ordering::Relaxed);
-            let found = slots(bucket, tagged(bucket, tag) & head)
+            let found = slots(bucket, equal(head, byte_of(tag)))
                 .find(|(_, s)| s.load(Ordering::Relaxed) == slot);
-            if let Some((bit, found)) = found {
+            if let Some((byte, found)) = found {
+                bucket.0[0].store(head & !(0xff << (8 * byte)), Ordering::Release);
                 found.store(0, Ordering::Release);
-                bucket.0[0].store(head & !bit, Ordering::Release);
                 let mut passed = first;
                 while passed != b {
                     let word = &self.buckets[passed].0[0];
-                    word.store(word.load(Ordering::Relaxed) - WENT_ON, Ordering::Release);
+                    let head = word.load(Ordering::Relaxed);
+                    if head < COUNTLESS {
+                        word.store(head - WENT_ON, Ordering::Release);
+                    }
                     passed = self.after(passed);
                 }
                 return true;
@@ -170,7 +205,7 @@ impl<'p> Table<'p> {
     #[inline]
     pub(crate) fn each(self, mut f: impl FnMut(u64)) {
         for bucket in self.buckets {
-            let used = bucket.0[0].load(Ordering::Relaxed) & ALL;
+            let used = HIGH & !equal(bucket.0[0].load(Ordering::Relaxed), 0);
             slots(bucket, used).for_each(|(_, slot)| f(slot.load(Ordering::Relaxed)));
         }
     }
@@ -182,25 +217,28 @@ impl<'p> Table<'p> {
 
     /// How many entries belong here, if every bucket's first word is what the slots say. For `validate`.
     pub(crate) fn validated(self) -> Option<usize> {
-        let mut heads = vec![0; self.buckets.len()];
+        let mut heads = vec![0u64; self.buckets.len()];
         let mut entries = 0;
         for (b, bucket) in self.buckets.iter().enumerate() {
-            for (bit, slot) in slots(bucket, ALL) {
+            for (byte, slot) in slots(bucket, HIGH) {
                 let slot = slot.load(Ordering::Relaxed);
                 if slot == 0 {
                     continue;
                 }
                 entries += 1;
-                heads[b] |= bit;
+                heads[b] |= byte_of(tag_of(slot)) << (8 * byte);
                 let mut passed = self.home(tag_of(slot));
                 while passed != b {
-                    heads[passed] += WENT_ON;
+                    heads[passed] = heads[passed].saturating_add(WENT_ON);
                     passed = self.after(passed);
                 }
             }
         }
-        let told = self.buckets.iter().map(|bucket| bucket.0[0].load(Ordering::Relaxed));
-        told.eq(heads).then_some(entries)
+        let agree = |(bucket, head): (&Bucket, u64)| {
+            let told = bucket.0[0].load(Ordering::Relaxed);
+            told == head || told >= COUNTLESS && (told ^ head) % WENT_ON == 0
+        };
+        self.buckets.iter().zip(heads).all(agree).then_some(entries)
     }
 }
 

@@ -5,6 +5,7 @@
 use kvsched_core::{BlockHash, EndpointId, Group, PrefixMatches, Rng, Tier};
 use kvsched_index::naive::Naive;
 use kvsched_index::{GroupRule, Holder, Index, Repeat};
+use std::ops::Range;
 
 /// Where choices come from: a generator, or the bytes of a fuzzer.
 pub trait Choices {
@@ -139,10 +140,20 @@ impl World {
         let holder = self.holder(choices);
         let (p, from, to) = self.stretch(choices);
         let repeat = if choices.below(8) == 0 { Repeat::Copy } else { Repeat::Known };
+        if choices.below(4) > 0 {
+            return self.announce(holder, p, from..to, repeat);
+        }
+        // A prefill, and its last blocks one by one, as an engine announces what it decodes.
+        let decoded = to - choices.below(to - from + 1);
+        self.announce(holder, p, from..decoded, repeat);
+        (decoded..to).for_each(|at| self.announce(holder, p, at..at + 1, repeat));
+    }
+
+    fn announce(&mut self, holder: Holder, p: usize, part: Range<usize>, repeat: Repeat) {
         let prompt = &self.prompts[p];
-        let parent = from.checked_sub(1).map(|i| prompt[i]);
-        let got = self.index.store(holder, parent, &prompt[from..to], repeat).unwrap();
-        let want = self.naive.store(holder, parent, &prompt[from..to], repeat);
+        let parent = part.start.checked_sub(1).map(|i| prompt[i]);
+        let got = self.index.store(holder, parent, &prompt[part.clone()], repeat).unwrap();
+        let want = self.naive.store(holder, parent, &prompt[part], repeat);
         assert_eq!((got.stored, got.repeated), (want.stored, want.repeated), "store by {holder}");
     }
 
