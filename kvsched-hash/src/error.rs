@@ -87,6 +87,12 @@ pub enum BuildError {
         /// The least that works.
         min: usize,
     },
+    /// A memo larger than the memory there is.
+    #[error("a memo of {got} bytes, for which there is no memory")]
+    MemoMemory {
+        /// What was asked for.
+        got: usize,
+    },
     /// The scheme hashes a block's own tokens only.
     #[error("{scheme} has no lookahead hashes")]
     NoLookahead {

@@ -10,12 +10,14 @@ struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static BYTES: Cell<usize> = const { Cell::new(0) };
 }
 
 // SAFETY: every call is handed on to the system allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|n| n.set(n.get() + 1));
+        BYTES.with(|n| n.set(n.get() + layout.size()));
         // SAFETY: the caller keeps the contract of `GlobalAlloc::alloc`.
         unsafe { System.alloc(layout) }
     }
@@ -100,6 +102,25 @@ fn a_full_memo_allocates_nothing() {
         assert!(memo.stats().evicted_runs > 0, "full");
         let count = allocations(|| (80..200).for_each(|i| turn(&mut memo, i)));
         assert_eq!(count, 0, "{}", hasher.scheme());
+    }
+}
+
+/// All that a memo ever asks for is asked for when it is made, and no more than it was given.
+#[test]
+fn a_memo_takes_what_it_was_given() {
+    let tokens: Vec<u32> = (0..7_200).map(|i| i * 21 % 151_000).collect();
+    for hasher in hashers() {
+        for bytes in [1 << 16, 1 << 18, 3 << 20] {
+            let given = hasher.clone();
+            let before = BYTES.with(Cell::get);
+            let mut memo = PrefixMemo::new(given, bytes).unwrap();
+            let taken = BYTES.with(Cell::get) - before;
+            // The buffer for what was hashed last comes on top.
+            assert!(taken > bytes / 5 * 4 && taken < bytes + 10_000, "{taken} of {bytes}");
+            let mut out = Vec::with_capacity(450);
+            let count = allocations(|| memo.hash_into(&Prompt::new(&tokens), &mut out).unwrap());
+            assert_eq!(count, 0, "{}", memo.hasher().scheme());
+        }
     }
 }
 

@@ -161,7 +161,7 @@ proptest! {
     ) {
         let run = (64 * hasher.block_size() + hasher.lookahead()) * 4 + 64 * 41 + 200;
         let mut memo = PrefixMemo::new(hasher.clone(), runs * run).unwrap();
-        let mut remembered = Vec::new();
+        let (mut remembered, mut blocks) = (Vec::new(), 0);
         for (quarter, tail, len, which) in prompts {
             let mut tokens = stem[..stem.len() * quarter / 4].to_vec();
             tokens.extend((0..len as u32).map(|i| i * 31 + tail));
@@ -170,7 +170,13 @@ proptest! {
                 let prompt = Prompt { tokens: &tokens, extras };
                 let plain = all(&hasher, &prompt);
                 let done = memo.hash_into(&prompt, &mut remembered);
+                let failed = done.is_err();
                 prop_assert_eq!(done.map(|()| remembered.clone()), plain);
+                if !failed {
+                    blocks += remembered.len() as u64;
+                    let stats = memo.stats();
+                    prop_assert_eq!(stats.remembered_blocks + stats.hashed_blocks, blocks);
+                }
                 Ok(())
             })?;
         }
