@@ -6,12 +6,13 @@ use cluster_sim::command::size::Question;
 use cluster_sim::command::{Error, Shared, cascade, paper, shootout, size};
 use cluster_sim::engine::EngineSpec;
 use cluster_sim::policy::{PUBLISHED, Policy};
+use cluster_sim::report::{Report, Row};
 use cluster_sim::scenario::{self, Scenario};
 use cluster_sim::stats::Slo;
 use cluster_sim::workload::{Ladder, Workload, mix};
 use kvsched_scorers::preset;
 use kvsched_testdata::trace;
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -26,8 +27,9 @@ struct Args {
     #[command(subcommand)]
     command: Command,
     /// How many seeds to run: every figure is then a mean with its confidence interval
-    #[arg(long, global = true, default_value = "3", value_name = "N")]
-    seeds: NonZeroU64,
+    #[arg(long, global = true, default_value_t = 3, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1000))]
+    seeds: u64,
     /// Runs at once; without it, one a core
     #[arg(long, global = true, value_name = "N")]
     threads: Option<usize>,
@@ -52,6 +54,7 @@ enum Command {
         policies: Vec<String>,
         /// By how many seconds the metrics that the router reads are late
         #[arg(long, default_value_t = PAPER_DELAY, value_name = "SECONDS")]
+        #[arg(value_parser = between(0.0, 60.0))]
         metrics_delay: f64,
         /// Requests that the load generator keeps open at most, 0 for any number
         #[arg(long, default_value_t = PAPER_LIMIT, value_name = "N")]
@@ -64,6 +67,7 @@ enum Command {
     Cascade {
         /// Requests a second
         #[arg(long, default_value_t = CASCADE_QPS, value_name = "N")]
+        #[arg(value_parser = between(0.1, 100.0))]
         qps: f64,
     },
     /// Every policy on every workload, with the same arrivals
@@ -83,7 +87,8 @@ enum Command {
         #[command(flatten)]
         trace: Trace,
         /// Equal endpoints, each Qwen3-32B on two H100
-        #[arg(long, default_value = "8", value_name = "N")]
+        #[arg(long, default_value_t = 8, value_name = "N")]
+        #[arg(value_parser = clap::value_parser!(u16).range(1..=4096))]
         endpoints: u16,
         /// Play a workload of one stage so many times, each with prompts of its own, one for every
         /// eight endpoints at a time
@@ -109,12 +114,15 @@ enum Command {
         policy: String,
         /// Share of requests that must keep the level
         #[arg(long, default_value_t = SHARE, value_name = "SHARE")]
+        #[arg(value_parser = between(0.0, 1.0))]
         share: f64,
         /// Host memory for KV to try, in gigabytes an endpoint
         #[arg(long, default_values_t = HOST_GB, value_name = "GB")]
+        #[arg(value_parser = between(0.0, 10_000.0))]
         host_gb: Vec<f64>,
         /// Most endpoints to try
         #[arg(long, default_value_t = MOST, value_name = "N")]
+        #[arg(value_parser = clap::value_parser!(u16).range(1..=4096))]
         most: u16,
         #[command(flatten)]
         level: Level,
@@ -129,9 +137,10 @@ struct Trace {
     trace: Option<PathBuf>,
     /// Play only the first N requests of the trace
     #[arg(long, value_name = "N")]
-    requests: Option<usize>,
+    requests: Option<NonZeroU32>,
     /// Play the trace so many times as fast
-    #[arg(long, default_value = "1", value_name = "FACTOR")]
+    #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
+    #[arg(value_parser = between(1e-3, 1e3))]
     speed: f64,
 }
 
@@ -139,15 +148,18 @@ impl Trace {
     /// The trace as a workload, if one was given.
     fn load(&self) -> Result<Option<Workload>, Error> {
         let Some(path) = &self.trace else { return Ok(None) };
-        if !(self.speed.is_finite() && self.speed > 0.0) {
-            return Err(format!("--speed {} is not a positive number", self.speed).into());
-        }
         let mut requests = trace::read(path)?;
         let block = trace::block_tokens(&requests).ok_or_else(|| {
             format!("{}: hash_ids fit neither 512 nor 16 tokens an id", path.display())
         })?;
-        requests.truncate(self.requests.unwrap_or(usize::MAX));
+        requests.truncate(self.requests.map_or(usize::MAX, |n| n.get() as usize));
         let unit = if block == 16 { 1.0 } else { 1e-3 };
+        let times = || requests.iter().map(|r| r.timestamp * unit / self.speed);
+        let days = (times().fold(f64::MIN, f64::max) - times().fold(f64::MAX, f64::min)) / 86_400.0;
+        if days > LONGEST_DAYS {
+            let file = path.display();
+            return Err(format!("{file}: {days:.3e} days long, more than {LONGEST_DAYS}").into());
+        }
         let name = path.file_stem().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
         Ok(Some(mix::trace(&name, &requests, block, unit, self.speed)))
     }
@@ -156,10 +168,12 @@ impl Trace {
 #[derive(Debug, clap::Args)]
 struct Level {
     /// Seconds to the first token that a good request keeps
-    #[arg(long, default_value = "2", value_name = "SECONDS")]
+    #[arg(long, default_value_t = 2.0, value_name = "SECONDS")]
+    #[arg(value_parser = between(0.0, 1e6))]
     ttft: f64,
     /// Seconds a further token, on average, that a good request keeps
-    #[arg(long, default_value = "0.15", value_name = "SECONDS")]
+    #[arg(long, default_value_t = 0.15, value_name = "SECONDS")]
+    #[arg(value_parser = between(0.0, 1e6))]
     tpot: f64,
 }
 
@@ -182,26 +196,31 @@ fn main() -> ExitCode {
 fn run(args: Args) -> Result<(), Error> {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let shared = Shared {
-        seeds: (1..=args.seeds.get()).collect(),
+        seeds: (1..=args.seeds).collect(),
         threads: args.threads.unwrap_or_else(cores),
         json: args.json,
         out: args.out,
     };
-    match args.command {
+    let json = shared.json;
+    if let Some(out) = &shared.out {
+        // Before minutes of work, not after.
+        std::fs::create_dir_all(out).map_err(|e| format!("--out {}: {e}", out.display()))?;
+    }
+    let rows = match args.command {
         Command::Paper { policies, metrics_delay, client_limit } => {
-            paper_of(&shared, policies, metrics_delay, client_limit)
+            paper_of(&shared, policies, metrics_delay, client_limit)?
         }
-        Command::Cascade { qps } => cascade::cascade(&shared, positive("--qps", qps)?),
+        Command::Cascade { qps } => cascade::cascade(&shared, qps)?,
         Command::Shootout { policies, workload, trace, endpoints, copies, level } => {
             let traffic = Traffic { workload, recorded: trace.load()?, endpoints, copies };
-            shootout_of(&shared, policies, traffic, level.slo())
+            shootout_of(&shared, policies, traffic, level.slo())?
         }
         Command::Report => {
             let out = shared.out.clone().unwrap_or_else(|| PathBuf::from("report"));
             let shared = Shared { out: Some(out), ..shared };
-            paper_of(&shared, Vec::new(), PAPER_DELAY, PAPER_LIMIT)?;
-            cascade::cascade(&shared, CASCADE_QPS)?;
-            shootout_of(&shared, Vec::new(), Traffic::default(), Slo::default())?;
+            let mut rows = paper_of(&shared, Vec::new(), PAPER_DELAY, PAPER_LIMIT)?;
+            rows.extend(cascade::cascade(&shared, CASCADE_QPS)?);
+            rows.extend(shootout_of(&shared, Vec::new(), Traffic::default(), Slo::default())?);
             let question = Question {
                 slo: Slo::default(),
                 share: SHARE,
@@ -209,22 +228,26 @@ fn run(args: Args) -> Result<(), Error> {
                 most: MOST,
             };
             let agents = mix::by_name(SIZED, 1).ok_or("no such workload")?;
-            size::size(&shared, &agents, &Policy::by_name(DEFAULT)?, &question)
+            rows.extend(size::size(&shared, &agents, &Policy::by_name(DEFAULT)?, &question)?);
+            rows
         }
         Command::Size { workload, trace, policy, share, host_gb, most, level } => {
             let seed = shared.seeds.first().copied().unwrap_or(1);
             let drawn = trace.load()?.or_else(|| mix::by_name(&workload, seed));
             let drawn = drawn.ok_or_else(|| format!("no workload is called `{workload}`"))?;
-            let question =
-                Question { slo: level.slo(), share, host_gigabytes: host_gb, most: most.max(1) };
-            size::size(&shared, &drawn, &Policy::by_name(&policy)?, &question)
+            let question = Question { slo: level.slo(), share, host_gigabytes: host_gb, most };
+            size::size(&shared, &drawn, &Policy::by_name(&policy)?, &question)?
         }
+    };
+    if json {
+        println!("{}", serde_json::to_string_pretty(&Report { rows })?);
     }
+    Ok(())
 }
 
 /// What `paper` and `cascade` do unless told otherwise.
 const PAPER_DELAY: f64 = 1.4;
-const PAPER_LIMIT: u32 = 760;
+const PAPER_LIMIT: u32 = 640;
 const CASCADE_QPS: f64 = 6.0;
 /// What `size` asks unless told otherwise.
 const SIZED: &str = "agents";
@@ -232,13 +255,17 @@ const DEFAULT: &str = "cost";
 const SHARE: f64 = 0.95;
 const HOST_GB: [f64; 2] = [0.0, 256.0];
 const MOST: u16 = 64;
+/// A longer trace is more likely in another unit.
+const LONGEST_DAYS: f64 = 30.0;
+/// Requests of all copies together: they lie in memory.
+const MOST_REQUESTS: u64 = 20_000_000;
 
 fn paper_of(
     shared: &Shared,
     policies: Vec<String>,
     metrics_delay: f64,
     client_limit: u32,
-) -> Result<(), Error> {
+) -> Result<Vec<Row>, Error> {
     let all = || PUBLISHED.iter().chain(&paper::NEWER).map(|&p| p.to_owned()).collect();
     let policies = if policies.is_empty() { all() } else { policies };
     let spec = ClusterSpec { metrics_delay, ..ClusterSpec::published() };
@@ -266,7 +293,7 @@ fn shootout_of(
     policies: Vec<String>,
     traffic: Traffic,
     slo: Slo,
-) -> Result<(), Error> {
+) -> Result<Vec<Row>, Error> {
     let Traffic { workload, recorded, endpoints, copies } = traffic;
     let names: Vec<String> = match policies.is_empty() {
         true => preset::NAMES.iter().map(|&n| n.to_owned()).collect(),
@@ -278,11 +305,18 @@ fn shootout_of(
         true => scenario::NAMES.iter().map(|(n, _)| (*n).to_owned()).collect(),
         false => workload,
     };
-    let (endpoints, copies) = (endpoints.max(1), copies.get());
+    let copies = copies.get();
     for name in names.iter().filter(|_| copies > 1) {
-        let stages = scenario::by_name(name, 1, 1).map_or(1, |s| s.workload.stages.len());
+        let Some(Scenario { workload, .. }) = scenario::by_name(name, 1, 1) else { continue };
+        let stages = workload.stages.len();
         if stages > 1 {
             return Err(format!("--copies: `{name}` has {stages} stages, not one").into());
+        }
+        let all = workload.jobs.len() as u64 * u64::from(copies);
+        if all > MOST_REQUESTS {
+            let message =
+                format!("--copies {copies} of `{name}`: {all} requests, more than {MOST_REQUESTS}");
+            return Err(message.into());
         }
     }
     let draw = move |name: &str, seed: u64| {
@@ -307,10 +341,10 @@ fn shootout_of(
     shootout::shootout(shared, &policies, &scenarios, slo)
 }
 
-fn positive(what: &str, value: f64) -> Result<f64, Error> {
-    if value.is_finite() && value > 0.0 {
-        Ok(value)
-    } else {
-        Err(format!("{what} {value} is not a positive number").into())
+/// Reads a number that lies between two others.
+fn between(least: f64, most: f64) -> impl Fn(&str) -> Result<f64, String> + Clone {
+    move |text| match text.parse::<f64>() {
+        Ok(value) if (least..=most).contains(&value) => Ok(value),
+        _ => Err(format!("not a number from {least} to {most}")),
     }
 }

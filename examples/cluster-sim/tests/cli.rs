@@ -17,13 +17,59 @@ fn json_has_the_promised_fields_and_is_the_same_every_time() {
     let report: serde_json::Value = serde_json::from_slice(&first.stdout).unwrap();
     let rows = report["rows"].as_array().unwrap();
     let p90 = |policy: &str| {
-        let row = rows.iter().find(|r| r["policy"] == policy && r.get("qps").is_none()).unwrap();
-        for field in ["out_tok_s", "ttft_mean_s", "itl_mean_s", "hit_rate"] {
+        let row = rows.iter().find(|r| r["policy"] == policy).unwrap();
+        for field in ["qps", "seed", "out_tok_s", "ttft_mean_s", "itl_mean_s", "hit_rate"] {
             assert!(row[field].is_number(), "{field}");
         }
         row["ttft_p90_s"].as_f64().unwrap()
     };
     assert!(p90("tier-blind") > 3.0 * p90("tier-aware"), "the cascade happens");
+    assert_eq!(rows.len(), 2, "one stage and one seed: a row a policy");
+}
+
+#[test]
+fn a_size_that_was_tried_is_a_row_like_any_other() {
+    let out = sim(&["size", "--workload", "burst", "--host-gb", "0", "--json"]);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    let enough = |wanted: bool| {
+        let rows = rows.iter().filter(move |r| r["enough"] == wanted);
+        rows.map(|r| r["endpoints"].as_u64().unwrap())
+    };
+    assert_eq!(enough(false).max().map(|n| n + 1), enough(true).min(), "{rows:?}");
+    for row in rows {
+        assert_eq!((&row["policy"], &row["workload"]), (&"cost".into(), &"burst".into()));
+        assert!(row["qps"].is_number() && row["ttft_mean_s"].is_number());
+        assert_eq!(row["good_share"].as_f64().unwrap() >= 0.95, row["enough"] == true);
+    }
+}
+
+#[test]
+fn what_cannot_be_simulated_is_refused_before_it_is_tried() {
+    let dir = std::env::temp_dir().join(format!("cluster-sim-cli-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let traces = [
+        ("broken.jsonl", r#"{"timestamp": 0, "input_length": 9"#, "line 1, column"),
+        ("empty.jsonl", "", "no request in the trace"),
+        (
+            "ages.jsonl",
+            concat!(
+                r#"{"timestamp": 0, "input_length": 9, "output_length": 1, "hash_ids": [1]}"#,
+                "\n",
+                r#"{"timestamp": 1e300, "input_length": 9, "output_length": 1, "hash_ids": [1]}"#
+            ),
+            "days long, more than 30",
+        ),
+    ];
+    for (name, content, says) in traces {
+        let path = dir.join(name);
+        std::fs::write(&path, content).unwrap();
+        let out = sim(&["shootout", "random", "--seeds", "1", "--trace", path.to_str().unwrap()]);
+        let stderr = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!out.status.success() && stderr.contains(says), "{name}: {stderr}");
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
 }
 
 #[test]
@@ -31,7 +77,15 @@ fn wrong_names_and_numbers_are_refused_with_advice() {
     for (args, says) in [
         (&["shootout", "lmd-affinity"][..], "llm-d-affinity"),
         (&["shootout", "random", "--workload", "chess"], "no workload is called `chess`"),
-        (&["cascade", "--qps", "-1"], "-1"),
+        (&["cascade", "--qps=-1"], "not a number from 0.1 to 100"),
+        (&["cascade", "--qps", "1e9"], "not a number from 0.1 to 100"),
+        (&["cascade", "--seeds", "1000000000000"], "1..=1000"),
+        (&["paper", "--metrics-delay", "nan"], "not a number from 0 to 60"),
+        (&["size", "--host-gb", "1e30"], "not a number from 0 to 10000"),
+        (&["size", "--share", "2"], "not a number from 0 to 1"),
+        (&["shootout", "--endpoints", "0"], "1..=4096"),
+        (&["shootout", "random", "--workload", "chat", "--copies", "4000000000"], "requests, more"),
+        (&["cascade", "--out", "/dev/null/here"], "--out /dev/null/here"),
         (&["size", "--trace", "/no/such/file"], "/no/such/file"),
     ] {
         let out = sim(args);

@@ -9,7 +9,7 @@ use crate::batch;
 use crate::cluster::ClusterSpec;
 use crate::engine::{EngineSpec, TierSpec};
 use crate::policy::{Policy, SLOW_TIER};
-use crate::report::Report;
+use crate::report::Row;
 use crate::report::plot::{self, Chart, Line};
 use crate::report::table::{Table, secs};
 use crate::stats::{Estimate, Slo};
@@ -75,12 +75,12 @@ pub fn workload(seed: u64, qps: f64) -> Workload {
     Workload { name: "cascade".to_owned(), jobs, stages, client_limit: None }
 }
 
-/// Runs it.
+/// Runs it; the rows for `--json`.
 ///
 /// # Errors
 ///
 /// A picture that cannot be written.
-pub fn cascade(shared: &Shared, qps: f64) -> std::result::Result<(), Error> {
+pub fn cascade(shared: &Shared, qps: f64) -> std::result::Result<Vec<Row>, Error> {
     let policies = ["tier-blind", "tier-aware"].map(Policy::by_name);
     let policies: Vec<Policy> = policies.into_iter().collect::<std::result::Result<_, _>>()?;
     let tasks: Vec<(&Policy, u64)> =
@@ -94,10 +94,7 @@ pub fn cascade(shared: &Shared, qps: f64) -> std::result::Result<(), Error> {
         |&(policy, seed)| run_one(&spec, &workload(seed, qps), policy, Slo::default(), seed),
     );
     let results: Vec<Result> = results.into_iter().collect::<std::result::Result<_, _>>()?;
-    if shared.json {
-        let rows = results.iter().flat_map(|r| r.rows("cascade")).collect();
-        println!("{}", serde_json::to_string_pretty(&Report { rows })?);
-    } else {
+    if !shared.json {
         println!("{}", table(&results, &policies));
     }
     if let Some(out) = &shared.out {
@@ -105,7 +102,7 @@ pub fn cascade(shared: &Shared, qps: f64) -> std::result::Result<(), Error> {
         std::fs::write(out.join("cascade-tables.md"), table(&results, &policies).to_string())?;
         plot::write(&out.join("cascade.svg"), &timeline(&results, &policies, qps), 2)?;
     }
-    Ok(())
+    Ok(results.iter().flat_map(|r| r.rows("cascade")).collect())
 }
 
 fn table(results: &[Result], policies: &[Policy]) -> Table {

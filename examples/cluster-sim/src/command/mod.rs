@@ -68,17 +68,23 @@ pub fn run_one(
 }
 
 impl Result {
-    /// Its row for the whole run, then its stages'.
+    /// Its row for the whole run, then its stages' where there are several.
     pub fn rows(&self, workload: &str) -> Vec<Row> {
         let whole = Whole {
             preemptions: self.run.preemptions,
             prefill_tokens: self.run.prefill_tokens,
             prefill_spread: self.run.prefill_spread(),
         };
-        std::iter::once(&self.total)
-            .chain(&self.stages)
-            .map(|s| Row::new(&self.policy, workload, self.seed, s, whole))
-            .collect()
+        let row = |s: &Summary| Row::new(&self.policy, workload, self.seed, s, whole);
+        if let [only] = self.stages.as_slice() {
+            // Where a stage has no one rate, what it was asked on average.
+            let rate = only.requests as f64 / only.duration.max(1e-9);
+            return vec![Row {
+                qps: Some(if only.qps > 0.0 { only.qps } else { rate }),
+                ..row(only)
+            }];
+        }
+        std::iter::once(&self.total).chain(&self.stages).map(row).collect()
     }
 
     /// How many times faster than the clock of the simulated world.

@@ -6,7 +6,7 @@ use crate::batch;
 use crate::cluster::ClusterSpec;
 use crate::policy::Policy;
 use crate::published;
-use crate::report::Report;
+use crate::report::Row;
 use crate::report::plot::{self, Chart, Line};
 use crate::report::table::{Table, secs};
 use crate::stats::{Estimate, Slo, Summary};
@@ -17,7 +17,7 @@ use std::path::Path;
 /// token-load stack, and kvsched's default.
 pub const NEWER: [&str; 3] = ["llm-d-guide", "llm-d-affinity", "cost"];
 
-/// Runs it.
+/// Runs it; the rows for `--json`.
 ///
 /// # Errors
 ///
@@ -27,7 +27,7 @@ pub fn paper(
     policies: &[String],
     spec: &ClusterSpec,
     ladder: &Ladder,
-) -> std::result::Result<(), Error> {
+) -> std::result::Result<Vec<Row>, Error> {
     let policies: Vec<Policy> =
         policies.iter().map(|p| Policy::by_name(p)).collect::<std::result::Result<_, _>>()?;
     let tasks: Vec<(&Policy, u64)> =
@@ -47,9 +47,7 @@ pub fn paper(
         .iter()
         .map(|p| (p.name.as_str(), results.iter().filter(|r| r.policy == p.name).collect()))
         .collect();
-    if shared.json {
-        println!("{}", serde_json::to_string_pretty(&Report { rows: rows(&results) })?);
-    } else {
+    if !shared.json {
         println!("{}", tables(&by_policy));
         println!("{}", speed(results.iter()));
     }
@@ -59,10 +57,10 @@ pub fn paper(
         draw_ladder(&out.join("paper-ladder.svg"), &by_policy)?;
         draw_endpoints(&out.join("paper-endpoints.svg"), &by_policy)?;
     }
-    Ok(())
+    Ok(rows(&results))
 }
 
-fn rows(results: &[Result]) -> Vec<crate::report::Row> {
+fn rows(results: &[Result]) -> Vec<Row> {
     let mut rows: Vec<_> = results.iter().flat_map(|r| r.rows("customers")).collect();
     for row in &mut rows {
         row.published = published::find(&row.policy, row.qps.unwrap_or(0.0));

@@ -3,7 +3,7 @@
 use super::{Error, Result, Shared, run_one};
 use crate::batch;
 use crate::policy::Policy;
-use crate::report::Report;
+use crate::report::Row;
 use crate::report::grid::{self, Cell, Grid};
 use crate::report::table::{Table, secs};
 use crate::scenario::Scenario;
@@ -12,7 +12,7 @@ use crate::stats::{Estimate, Slo};
 /// A scenario for each seed, under one name.
 pub type Draw<'a> = dyn Fn(u64) -> Option<Scenario> + Sync + 'a;
 
-/// Runs `policies` on each of `workloads`.
+/// Runs `policies` on each of `workloads`; the rows for `--json`.
 ///
 /// # Errors
 ///
@@ -22,7 +22,7 @@ pub fn shootout(
     policies: &[Policy],
     workloads: &[(String, Box<Draw<'_>>)],
     slo: Slo,
-) -> std::result::Result<(), Error> {
+) -> std::result::Result<Vec<Row>, Error> {
     let tasks: Vec<(usize, &Policy, u64)> = (0..workloads.len())
         .flat_map(|w| policies.iter().map(move |p| (w, p)))
         .flat_map(|(w, p)| shared.seeds.iter().map(move |&s| (w, p, s)))
@@ -46,11 +46,6 @@ pub fn shootout(
     );
     let results: Vec<(usize, Result)> =
         results.into_iter().collect::<std::result::Result<_, _>>()?;
-    if shared.json {
-        let rows = results.iter().flat_map(|(w, r)| r.rows(&workloads[*w].0)).collect();
-        println!("{}", serde_json::to_string_pretty(&Report { rows })?);
-        return Ok(());
-    }
     let mut report = format!(
         "{} seeds ± 95% confidence; good: first token within {} s and {} s a token. A star: within noise of the best.\n",
         shared.seeds.len(),
@@ -71,13 +66,15 @@ pub fn shootout(
         report += &format!("\n### All together\n\n{}", overall(policies, &names, &shares));
     }
     report += &format!("\n{}\n", speed(results.iter().map(|(_, r)| r)));
-    println!("{report}");
+    if !shared.json {
+        println!("{report}");
+    }
     if let Some(out) = &shared.out {
         std::fs::create_dir_all(out)?;
         std::fs::write(out.join("shootout-tables.md"), report)?;
         grid::write(&out.join("shootout.svg"), &grids(policies, &names, &shares))?;
     }
-    Ok(())
+    Ok(results.iter().flat_map(|(w, r)| r.rows(&workloads[*w].0)).collect())
 }
 
 /// How fast the runs were, and the library's part in them.

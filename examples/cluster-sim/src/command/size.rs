@@ -5,10 +5,10 @@ use crate::cluster::ClusterSpec;
 use crate::engine::{EngineSpec, TierSpec};
 use crate::policy::Policy;
 use crate::report::table::{Table, secs};
+use crate::report::{Row, Size};
 use crate::stats::Slo;
 use crate::workload::Workload;
 use kvsched_core::Tier;
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
@@ -25,20 +25,8 @@ pub struct Question {
     pub most: u16,
 }
 
-/// One size that was tried.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Tried {
-    pub host_gb: f64,
-    pub endpoints: u16,
-    pub good_share: f64,
-    pub ttft_p90_s: f64,
-    pub itl_p90_s: f64,
-    pub hit_rate: f64,
-    pub enough: bool,
-}
-
 /// For each host memory size, the fewest endpoints that keep the level, by bisection: more
-/// endpoints are never worse but for noise.
+/// endpoints are never worse but for noise. The rows for `--json`, one a size that was tried.
 ///
 /// # Errors
 ///
@@ -48,9 +36,9 @@ pub fn size(
     workload: &Workload,
     policy: &Policy,
     question: &Question,
-) -> std::result::Result<(), Error> {
+) -> std::result::Result<Vec<Row>, Error> {
     let seed = shared.seeds.first().copied().unwrap_or(1);
-    let mut tried: Vec<Tried> = Vec::new();
+    let mut tried: Vec<(Size, Row)> = Vec::new();
     let mut answers: BTreeMap<u64, Option<u16>> = BTreeMap::new();
     for &host_gb in &question.host_gigabytes {
         let mut attempt = |endpoints: u16| -> std::result::Result<bool, Error> {
@@ -61,23 +49,15 @@ pub fn size(
                 r.total.requests as f64 / (r.total.requests + r.total.refused).max(1) as f64;
             let good_share = r.total.good_share * served;
             let enough = good_share >= question.share;
-            tried.push(Tried {
-                host_gb,
-                endpoints,
-                good_share,
-                ttft_p90_s: r.total.ttft.p90,
-                itl_p90_s: r.total.itl.p90,
-                hit_rate: r.total.hit_rate,
-                enough,
-            });
+            let size = Size { host_gb, endpoints, enough };
+            let rows = r.rows(&workload.name).into_iter();
+            // Of a workload in stages, all together.
+            let whole = rows.take(1).map(|row| Row { good_share, size: Some(size), ..row });
+            tried.extend(whole.map(|row| (size, row)));
             Ok(enough)
         };
         let answer = fewest(question.most, &mut attempt)?;
         answers.insert(host_gb.to_bits(), answer);
-    }
-    if shared.json {
-        println!("{}", serde_json::to_string_pretty(&serde_json::json!({ "rows": tried }))?);
-        return Ok(());
     }
     let mut table = Table::new([
         "host GB an endpoint",
@@ -88,15 +68,15 @@ pub fn size(
         "hit rate",
         "",
     ]);
-    for t in &tried {
+    for (t, row) in &tried {
         let answer = answers.get(&t.host_gb.to_bits()).copied().flatten() == Some(t.endpoints);
         table.row([
             format!("{}", t.host_gb),
             t.endpoints.to_string(),
-            format!("{:.1}%", t.good_share * 100.0),
-            secs(t.ttft_p90_s),
-            secs(t.itl_p90_s),
-            format!("{:.3}", t.hit_rate),
+            format!("{:.1}%", row.good_share * 100.0),
+            secs(row.ttft_p90_s),
+            secs(row.itl_p90_s),
+            format!("{:.3}", row.hit_rate),
             if answer {
                 "fewest"
             } else if t.enough {
@@ -115,12 +95,14 @@ pub fn size(
             f64::from_bits(bits)
         );
     }
-    println!("{report}");
+    if !shared.json {
+        println!("{report}");
+    }
     if let Some(out) = &shared.out {
         std::fs::create_dir_all(out)?;
         std::fs::write(out.join("size-tables.md"), report)?;
     }
-    Ok(())
+    Ok(tried.into_iter().map(|(_, row)| row).collect())
 }
 
 /// The fewest in `1..=most` for which `enough` holds: doubling, then bisection.

@@ -9,8 +9,7 @@ use serde::Serialize;
 pub struct Row {
     pub policy: String,
     pub workload: String,
-    /// Requests a second; absent where the row is of all stages together.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Requests a second; null where the row is of all stages together.
     pub qps: Option<f64>,
     pub seed: u64,
     pub requests: usize,
@@ -45,6 +44,18 @@ pub struct Row {
     pub prefill_spread: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub published: Option<Published>,
+    /// What `size` tried.
+    #[serde(flatten)]
+    pub size: Option<Size>,
+}
+
+/// A cluster that may be large enough.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Size {
+    pub host_gb: f64,
+    pub endpoints: u16,
+    /// Whether it keeps the service level.
+    pub enough: bool,
 }
 
 fn is_zero(n: &usize) -> bool {
@@ -99,6 +110,7 @@ impl Row {
             prefill_tokens: whole.prefill_tokens,
             prefill_spread: whole.prefill_spread,
             published: None,
+            size: None,
         }
     }
 }

@@ -5,4 +5,4 @@ mod json;
 pub mod plot;
 pub mod table;
 
-pub use json::{Report, Row, Whole};
+pub use json::{Report, Row, Size, Whole};

@@ -57,7 +57,7 @@ impl Default for Ladder {
             own_tokens: 1_200,
             output_tokens: 1_000,
             stages: LADDER.to_vec(),
-            client_limit: Some(760),
+            client_limit: Some(640),
         }
     }
 }
