@@ -35,11 +35,12 @@ impl Write<'_> {
         }
         let place = Place { chain: before.chain, offset: offset as u16 };
         let (map, pin) = (self.map, self.pin);
-        let known = map.directory.find_or_insert(hash, place, &mut self.own.counts, pin, |place| {
+        let is_it = |place: Place| {
             let chain = map.chains.get(place.chain);
             chain.is_some_and(|c| c.is(usize::from(place.offset), hash, pin))
-        });
-        if known.is_some() {
+        };
+        let mut entries = map.directory.inserting(&mut self.own.counts, pin);
+        if entries.find_or_insert(hash, place, is_it).is_some() {
             return None;
         }
         let run = self.own.runs.get_mut(before.chain as usize)?;

@@ -44,6 +44,14 @@ impl Key {
     }
 }
 
+#[inline]
+fn prefetch(shard: &Lines, key: Key, pin: &Pin) {
+    let lines = shard.get(pin);
+    if let Some(line) = lines.get(home(key.tag, lines.len())) {
+        shared::prefetch(line);
+    }
+}
+
 impl Directory {
     /// One for an index of so many bytes, if they are bounded.
     pub(crate) fn new(budget: Option<usize>) -> (Self, DirectoryCounts) {
@@ -72,10 +80,7 @@ impl Directory {
     #[inline]
     pub(crate) fn prefetch(&self, hash: BlockHash, pin: &Pin) {
         let key = Key::of(hash);
-        let lines = self.shard(key).get(pin);
-        if let Some(line) = lines.get(home(key.tag, lines.len())) {
-            shared::prefetch(line);
-        }
+        prefetch(self.shard(key), key, pin);
     }
 
     /// The place of `hash` that `is_it` accepts: it compares the full hash there.
@@ -90,47 +95,14 @@ impl Directory {
         Table::of(self.shard(key).get(pin)).find(key.tag, is_it)
     }
 
-    /// Adds `hash` at `place`, unless it is known: `is_it` compares the full hash at a place it may
-    /// have. Returns the place it already had.
+    /// For many insertions.
     #[inline]
-    pub(crate) fn find_or_insert(
-        &self,
-        hash: BlockHash,
-        place: Place,
-        counts: &mut DirectoryCounts,
-        pin: &WritePin,
-        is_it: impl FnMut(Place) -> bool,
-    ) -> Option<Place> {
-        let key = Key::of(hash);
-        let shard = self.shard(key);
-        let count = &mut counts.0[self.number(key)];
-        let table = Table::of(shard.get(pin));
-        let slot = slot_of(key.tag, place);
-        let known = if is_full(*count as usize + 1, table.buckets()) {
-            Self::find_or_grow(shard, key.tag, slot, pin, is_it)
-        } else {
-            table.find_or_put(key.tag, slot, is_it)
-        };
-        *count += u32::from(known.is_none());
-        known
-    }
-
-    /// As `find_or_insert`, where another entry asks for a larger table.
-    #[cold]
-    fn find_or_grow(
-        shard: &Lines,
-        tag: u64,
-        slot: u64,
-        pin: &WritePin,
-        is_it: impl FnMut(Place) -> bool,
-    ) -> Option<Place> {
-        let table = Table::of(shard.get(pin));
-        let known = table.find(tag, is_it);
-        if known.is_none() {
-            Self::resize(shard, table.buckets() + 1, pin);
-            Table::of(shard.get(pin)).put(tag, slot);
-        }
-        known
+    pub(crate) fn inserting<'w>(
+        &'w self,
+        counts: &'w mut DirectoryCounts,
+        pin: &'w WritePin,
+    ) -> Inserting<'w> {
+        Inserting { shards: &self.shards, counts: &mut counts.0[..self.shards.len()], pin }
     }
 
     /// Makes room for `entries` in all, evenly spread as hashes are.
@@ -205,6 +177,70 @@ impl Directory {
     }
 }
 
+/// A directory to which entries are added.
+#[derive(Debug)]
+pub(crate) struct Inserting<'w> {
+    shards: &'w [Lines],
+    counts: &'w mut [u32],
+    pin: &'w WritePin,
+}
+
+impl Inserting<'_> {
+    #[inline]
+    fn number(&self, key: Key) -> usize {
+        key.shard & (self.shards.len() - 1)
+    }
+
+    /// As [`Directory::prefetch`].
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: BlockHash) {
+        let key = Key::of(hash);
+        prefetch(&self.shards[self.number(key)], key, self.pin);
+    }
+
+    /// Adds `hash` at `place`, unless it is known: `is_it` compares the full hash at a place it may
+    /// have. Returns the place it already had.
+    #[inline]
+    pub(crate) fn find_or_insert(
+        &mut self,
+        hash: BlockHash,
+        place: Place,
+        is_it: impl FnMut(Place) -> bool,
+    ) -> Option<Place> {
+        let key = Key::of(hash);
+        let number = self.number(key);
+        let shard = &self.shards[number];
+        let table = Table::of(shard.get(self.pin));
+        let slot = slot_of(key.tag, place);
+        let count = self.counts[number];
+        let known = if is_full(count as usize + 1, table.buckets()) {
+            self.find_or_grow(shard, key.tag, slot, is_it)
+        } else {
+            table.find_or_put(key.tag, slot, is_it)
+        };
+        self.counts[number] = count + u32::from(known.is_none());
+        known
+    }
+
+    /// As `find_or_insert`, where another entry asks for a larger table.
+    #[cold]
+    fn find_or_grow(
+        &self,
+        shard: &Lines,
+        tag: u64,
+        slot: u64,
+        is_it: impl FnMut(Place) -> bool,
+    ) -> Option<Place> {
+        let table = Table::of(shard.get(self.pin));
+        let known = table.find(tag, is_it);
+        if known.is_none() {
+            Directory::resize(shard, table.buckets() + 1, self.pin);
+            Table::of(shard.get(self.pin)).put(tag, slot);
+        }
+        known
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,8 +268,8 @@ mod tests {
                 let (directory, pin) = own.write();
                 let place = Place { chain: n as u32 + 1, offset: (n % 100) as u16 };
                 if op < 5 {
-                    let before =
-                        directory.find_or_insert(hash_of(n), place, &mut counts, &pin, |p| p == place);
+                    let mut entries = directory.inserting(&mut counts, &pin);
+                    let before = entries.find_or_insert(hash_of(n), place, |p| p == place);
                     proptest::prop_assert_eq!(before, truth.insert(n, place));
                 } else if truth.remove(&n).is_some() {
                     directory.remove(hash_of(n), place, &mut counts, &pin);

@@ -189,17 +189,15 @@ impl<'a> Write<'a> {
             }
             map.chains.get(place.chain).is_some_and(|c| c.is(at, hash, self.pin))
         };
+        let mut entries = map.directory.inserting(&mut self.own.counts, self.pin);
         let mut count = 0;
         for (word, &hash) in words[start..].iter().zip(&hashes[..most]) {
             if let Some(&ahead) = hashes.get(count + AHEAD) {
-                map.directory.prefetch(ahead, self.pin);
+                entries.prefetch(ahead);
             }
             let place = Place { chain: number, offset: (start + count) as u16 };
             // Those before were unknown, so the first one is too.
-            let counts = &mut self.own.counts;
-            let known =
-                map.directory.find_or_insert(hash, place, counts, self.pin, |p| is_it(p, hash));
-            if known.is_some() {
+            if entries.find_or_insert(hash, place, |p| is_it(p, hash)).is_some() {
                 break;
             }
             word.store(hash.0, Ordering::Release);

@@ -54,8 +54,8 @@ fn byte_of(tag: u64) -> u64 {
 /// Slots whose byte in `head` is `byte`, as the highest bits of their bytes.
 #[inline]
 fn equal(head: u64, byte: u64) -> u64 {
-    let other = head ^ byte * LOW;
-    !((other & BELOW) + BELOW | other) & HIGH
+    let other = head ^ (byte * LOW);
+    !(((other & BELOW) + BELOW) | other) & HIGH
 }
 
 /// The slots that such a mask names, lowest first.
