@@ -116,7 +116,10 @@ impl PrefixMemo {
             self.hashed_blocks += again as u64;
             self.remembered_blocks += (known.blocks - again) as u64;
         }
-        self.hash(&span.part(out.len(), usize::MAX), &place.digest, out)?;
+        // Keys that the scheme refuses are refused without a block, too.
+        if out.len() < span.blocks || out.is_empty() {
+            self.hash(&span.part(out.len(), usize::MAX), &place.digest, out)?;
+        }
         Ok(())
     }
 
