@@ -41,8 +41,14 @@ impl<'a> Write<'a> {
     /// A tail is a run that no other run continues, or what lies behind the last continuation; a
     /// prompt's beginning goes only after all that follows it. What is forgotten counts as evicted,
     /// and matches are shorter than the truth from then on, never longer.
+    #[inline]
     pub(crate) fn keep_budget(&mut self) {
-        let Some(budget) = self.own.budget else { return };
+        if let Some(budget) = self.own.budget {
+            self.keep_within(budget);
+        }
+    }
+
+    fn keep_within(&mut self, budget: usize) {
         if self.bytes() <= budget {
             return;
         }

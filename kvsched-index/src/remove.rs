@@ -194,7 +194,14 @@ impl<'a> Write<'a> {
     }
 
     /// Forgets up to about `most` blocks that clears have left without a holder.
+    #[inline]
     pub(crate) fn sweep(&mut self, most: usize) {
+        if !self.own.stale.is_empty() {
+            self.sweep_stale(most);
+        }
+    }
+
+    fn sweep_stale(&mut self, most: usize) {
         let mut left = most;
         while left > 0 {
             let Some(&number) = self.own.stale.last() else { return };

@@ -291,9 +291,11 @@ impl<'a> Write<'a> {
         if needed <= old.len() {
             return;
         }
-        // Chains that grow block by block grow by a quarter.
-        let room = if len == 0 { needed } else { needed.max(len + len / 4 + 4).min(LONGEST) };
-        self.resize(chain, room);
+        // Chains that grow block by block grow by a quarter. What is stored at once has a little room for
+        // what will be decoded after it, so that mostly nothing is copied then.
+        let room =
+            if len == 0 { needed + (needed / 16).min(32) } else { needed.max(len + len / 4 + 4) };
+        self.resize(chain, room.min(LONGEST));
     }
 
     /// Gives back room that turned out not to be needed.
