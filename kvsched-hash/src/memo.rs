@@ -9,7 +9,7 @@ use kvsched_core::{BlockHash, Prompt};
 ///
 /// Exact: a remembered block is used only after all its tokens and its parent's full digest
 /// were compared, so the hashes are those of the hasher, always. Remembered are *runs* of up
-/// to 64 consecutive blocks; a prompt that leaves a run in its middle continues in a run of
+/// to 128 consecutive blocks; a prompt that leaves a run in its middle continues in a run of
 /// its own, so that nothing is kept twice. Runs that were never used again make room first.
 /// Blocks from the first multimodal item on, and prompts of embeddings, are hashed as always.
 ///

@@ -5,11 +5,12 @@ use crate::{BlockHasher, Digest, HashError};
 use kvsched_core::{BlockHash, TokenId};
 use std::collections::TryReserveError;
 
-/// Blocks that one run holds at most: one bit each in [`Run::digests`].
-pub(crate) const RUN: usize = 64;
+/// Blocks that one run holds at most: one bit each in [`Run::digests`]. Longer ones are followed
+/// faster, and leave more room empty behind a short tail.
+pub(crate) const RUN: usize = 128;
 
 /// Blocks hashed in one go, once one was not found; the next may be found again.
-pub(crate) const PIECE: usize = 4 * RUN;
+pub(crate) const PIECE: usize = 2 * RUN;
 
 /// Runs of consecutive blocks with all that was learnt of them, in room that is asked for once.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ struct Run {
     blocks: usize,
     /// Of which blocks the digest is known: the last, and those that a prompt left the run at.
     /// Most tails are never seen again, and of those that are most are continued at their end.
-    digests: u64,
+    digests: u128,
     /// Whether it was used since the hand last passed.
     used: bool,
     /// A run that came right after it once.
@@ -166,7 +167,7 @@ impl Runs {
                 }
             })?;
             parent = digests[known.blocks - 1];
-            run.digests |= (u64::MAX >> (RUN - part.blocks)) << from;
+            run.digests |= (u128::MAX >> (RUN - part.blocks)) << from;
         }
         let ends = known.blocks == run.blocks;
         Ok((Place { digest: parent, run: ends.then_some(known.run) }, part.blocks))

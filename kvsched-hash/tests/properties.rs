@@ -159,7 +159,7 @@ proptest! {
         extras in prop::collection::vec(any_extras(), 3),
         runs in 1..6_usize,
     ) {
-        let run = (64 * hasher.block_size() + hasher.lookahead()) * 4 + 64 * 41 + 200;
+        let run = (128 * hasher.block_size() + hasher.lookahead()) * 4 + 128 * 41 + 200;
         let mut memo = PrefixMemo::new(hasher.clone(), runs * run).unwrap();
         let (mut remembered, mut blocks) = (Vec::new(), 0);
         for (quarter, tail, len, which) in prompts {
