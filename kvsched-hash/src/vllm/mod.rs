@@ -115,33 +115,32 @@ impl VllmScheme {
         scratch::with(2 * size, |buffer| {
             let (a, b) = buffer.split_at_mut(size);
             let messages = [Message::new(a), Message::new(b)];
-            if cbor {
-                self.hash_as(&mut Cbor, messages, span, keys, &parent, sink);
-            } else {
-                self.hash_as(&mut Pickle::default(), messages, span, keys, &parent, sink);
+            let (cbor_to, pickle_to) = (&mut Cbor, &mut Pickle::default());
+            if self.rules.int_digests {
+                let [this, _] = messages;
+                if cbor {
+                    self.hash_ints(cbor_to, this, span, keys, parent, sink);
+                } else {
+                    self.hash_ints(pickle_to, this, span, keys, parent, sink);
+                }
+                return;
+            }
+            match (cbor, self.algorithm.is_cryptographic()) {
+                (true, true) => {
+                    self.hash_bytes::<_, _, Sha256>(cbor_to, messages, span, keys, &parent, sink);
+                }
+                (true, false) => {
+                    self.hash_bytes::<_, _, Xxh3>(cbor_to, messages, span, keys, &parent, sink);
+                }
+                (false, true) => {
+                    self.hash_bytes::<_, _, Sha256>(pickle_to, messages, span, keys, &parent, sink);
+                }
+                (false, false) => {
+                    self.hash_bytes::<_, _, Xxh3>(pickle_to, messages, span, keys, &parent, sink);
+                }
             }
         });
         Ok(())
-    }
-
-    /// Hashes what one serialisation writes.
-    fn hash_as<E: Encode, K: Keys>(
-        &self,
-        to: &mut E,
-        messages: [Message<'_>; 2],
-        span: &Span<'_>,
-        keys: K,
-        parent: &Digest,
-        sink: impl FnMut(&Digest),
-    ) {
-        if self.rules.int_digests {
-            let [this, _] = messages;
-            self.hash_ints(to, this, span, keys, *parent, sink);
-        } else if self.algorithm.is_cryptographic() {
-            self.hash_bytes::<_, _, Sha256>(to, messages, span, keys, parent, sink);
-        } else {
-            self.hash_bytes::<_, _, Xxh3>(to, messages, span, keys, parent, sink);
-        }
     }
 
     /// Hashes where digests are numbers, whose width differs, so that one must be there before
