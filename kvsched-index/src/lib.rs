@@ -27,7 +27,6 @@ mod builder;
 mod chain;
 mod chunks;
 mod declare;
-mod decode;
 mod detail;
 mod directory;
 pub mod events;
@@ -52,6 +51,7 @@ mod snapshot;
 mod stats;
 mod store;
 mod table;
+mod tail;
 mod validate;
 mod write;
 

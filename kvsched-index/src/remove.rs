@@ -8,11 +8,20 @@ use kvsched_core::{BlockHash, EndpointId};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
+/// Blocks that any write forgets, beside twice as many as it names, if clears have left some.
+pub(crate) const SWEPT: usize = 8;
+
 impl<'a> Write<'a> {
     pub(crate) fn remove(&mut self, holder: Holder, hashes: &[BlockHash]) -> usize {
         let Some(owner) = self.own.owners.get(holder.endpoint.index()) else { return 0 };
         self.own.clock = self.own.clock.wrapping_add(1);
         let loose = owner.loose.iter().find(|g| g.group == holder.group).map(Arc::clone);
+        if let (None, &[hash]) = (&loose, hashes)
+            && self.remove_tail(holder, hash)
+        {
+            self.sweep(SWEPT);
+            return 1;
+        }
         let mut removed = 0;
         for &hash in hashes.iter().take(AHEAD) {
             self.map.directory.prefetch(hash, self.pin);
@@ -35,7 +44,7 @@ impl<'a> Write<'a> {
                 at += 1;
             }
         }
-        self.sweep(2 * hashes.len() + 8);
+        self.sweep(2 * hashes.len() + SWEPT);
         removed
     }
 

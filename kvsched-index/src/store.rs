@@ -3,6 +3,7 @@
 use crate::chain::{Chain, LONGEST, MOST_CHAINS, Place};
 use crate::holders;
 use crate::loose::LooseGroup;
+use crate::remove::SWEPT;
 use crate::shared::Fresh;
 use crate::write::{AHEAD, Run, RunState, Write};
 use crate::{Holder, Repeat, StoreError, StoreOutcome};
@@ -31,15 +32,15 @@ impl<'a> Write<'a> {
             return Ok(outcome);
         }
         self.keep_room(hashes.len());
-        let decoded = match (parent, hashes) {
-            (Some(parent), &[hash]) => self.store_decoded(holder, parent, hash),
+        let tail = match (parent, hashes) {
+            (Some(parent), &[hash]) => self.store_tail(holder, parent, hash),
             _ => None,
         };
-        let outcome = match decoded {
+        let outcome = match tail {
             Some(outcome) => outcome,
             None => self.store_chained(holder, parent, hashes, repeat)?,
         };
-        self.sweep(2 * hashes.len() + 8);
+        self.sweep(2 * hashes.len() + SWEPT);
         self.keep_budget();
         Ok(outcome)
     }
