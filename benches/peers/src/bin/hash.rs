@@ -86,14 +86,20 @@ fn cbor(token: u32) -> usize {
     }
 }
 
-/// A prompt whose first 6,000 tokens come every time, and whose rest never came before.
+/// A prompt whose first 6,000 tokens come every time, and whose rest never came before; by a memo
+/// that is full, as any is that has served a while.
 fn by_memo<'a>(algorithm: Algorithm, prompt: &'a [u32]) -> Box<dyn FnMut() + 'a> {
     let mut memo = PrefixMemo::new(vllm(algorithm), 16 << 20).expect("room for a run");
     let (mut prompt, mut out, mut turn) = (prompt.to_vec(), Vec::new(), 0);
-    Box::new(move || {
+    let mut ask = move || {
         turn = (turn + 1) % 150_000;
         prompt[SHARED] = turn;
         memo.hash_into(black_box(&Prompt::new(&prompt)), &mut out).expect("small tokens");
+        memo.stats().evicted_runs > 0
+    };
+    while !ask() {}
+    Box::new(move || {
+        ask();
     })
 }
 
@@ -179,9 +185,9 @@ fn main() {
             println!("{who:32} {min:9.2} {median:9.2}  {unit}");
         }
     }
-    let least = |name: &str| {
+    let quantile = |name: &str, share| {
         let found = contenders.iter().zip(&samples).find(|((who, _), _)| *who == name);
-        found.map_or(f64::NAN, |(_, samples)| samples.quantile(0.0))
+        found.map_or(f64::NAN, |(_, samples)| samples.quantile(share))
     };
     for (us, them) in [
         ("kvsched content", "dynamo 1.6.1 local + chain"),
@@ -192,13 +198,13 @@ fn main() {
         ("kvsched sha256, memo", "kvsched sha256"),
         ("kvsched sha256_cbor, memo", "kvsched sha256_cbor"),
     ] {
-        let gain = least(them) / least(us);
+        let [gain, median] = [0.0, 0.5].map(|share| quantile(them, share) / quantile(us, share));
         if json {
             println!(
                 r#"{{"bench":"hash","shape":"7200 tokens","who":"{us} / {them}","value":{gain:.3},"unit":"times better","better":"higher"}}"#
             );
         } else {
-            println!("{us:28} {gain:6.2} times faster than {them}");
+            println!("{us:28} {gain:6.2} (medians {median:.2}) times faster than {them}");
         }
     }
 }
