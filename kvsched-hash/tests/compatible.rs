@@ -112,7 +112,10 @@ fn sglang_hashes_are_compatible() {
     let cases: Vec<SglangCase> =
         serde_json::from_str(include_str!("data/sglang_hashes.json")).unwrap();
     assert_eq!(cases.len(), 16);
-    for (i, case) in cases.iter().enumerate() {
+    // Every third under Miri, which takes seconds for a digest: bigrams and salts are among them
+    // as in all, and every block size.
+    let step = if cfg!(miri) { 3 } else { 1 };
+    for (i, case) in cases.iter().enumerate().step_by(step) {
         let hasher = BlockHasher::builder(Scheme::sglang())
             .block_size(case.block_size)
             .lookahead(usize::from(case.bigram))
