@@ -9,31 +9,32 @@
 //! 1. A non-null pointer in a [`Words`] comes from a [`Fresh`], and is owned by that one
 //!    `Words` until it is swapped out; then it is owned by exactly one `Retired`.
 //! 2. The length before the first word never changes after allocation.
-//! 3. A slice is handed out for no longer than a [`Pin`] lives. A `Pin` is either a pinned epoch,
-//!    or was lent by an [`Exclusive`], whose borrow keeps every writer out (`&self`) or whose
-//!    writer frees nothing before its own pin ends (`&mut self`).
+//! 3. A slice is handed out for no longer than a [`Pin`] is borrowed. A `Pin` is either lent by
+//!    somebody inside ([`Reading`], [`Concurrent::write`]), whom [`Epochs`] frees nothing under that was
+//!    retired after it came; or by an [`Exclusive`], whose borrow keeps every writer out (`&self`)
+//!    or whose writer frees nothing before its own pin ends (`&mut self`).
 //! 4. The `Words` of one structure are reached through one `Exclusive` or one [`Concurrent`],
 //!    never both.
 //!
 //! # Checked with
 //!
-//! loom (`tests/models.rs`, a part of `cargo test`), Miri with the flags that `crossbeam-epoch` needs,
-//! and ThreadSanitizer:
+//! loom (`tests/models.rs`, a part of `cargo test`), Miri, and ThreadSanitizer:
 //!
 //! ```text
 //! cargo test --release -p kvsched-index --test models
-//! MIRIFLAGS="-Zmiri-tree-borrows -Zmiri-permissive-provenance -Zmiri-ignore-leaks" \
-//!     cargo +nightly miri test -p kvsched-index --test concurrent --test probes
+//! MIRIFLAGS="-Zmiri-tree-borrows" cargo +nightly miri test -p kvsched-index --test concurrent --test probes
 //! RUSTFLAGS=-Zsanitizer=thread cargo +nightly test --release -Zbuild-std \
 //!     --target x86_64-unknown-linux-gnu -p kvsched-index --test concurrent
 //! ```
 #![allow(unsafe_code)]
 
+mod atomics;
+mod epochs;
 mod lines;
 
 pub(crate) use lines::{FreshLines, Line, Lines};
 
-use crossbeam_epoch as epoch;
+use epochs::{Epochs, Inside};
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::{Cell, RefCell};
 use std::ops::Deref;
@@ -43,6 +44,9 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 const WORD: usize = size_of::<u64>();
+/// Readers at a time that have a cache line of their own, and such lines for those beyond.
+const OWN_SLOTS: usize = 128;
+const SHARED_SLOTS: usize = 4;
 /// How often a writer asks for its turn before it sleeps until it comes.
 const SPINS: usize = 400;
 
@@ -54,17 +58,15 @@ pub(crate) struct Words(AtomicPtr<AtomicU64>);
 #[derive(Debug)]
 pub(crate) struct Fresh(NonNull<AtomicU64>);
 
-/// A slice that was swapped out.
-#[derive(Debug)]
+/// What was swapped out, or waits for the same moment.
 enum Retired {
-    Words(NonNull<AtomicU64>),
+    Words(#[expect(dead_code, reason = "held for its drop")] Fresh),
     Lines(#[expect(dead_code, reason = "held for its drop")] FreshLines),
+    Then(Option<Box<dyn FnOnce() + Send>>),
 }
 
 // SAFETY: the words are atomics, and ownership of the allocation moves with the value.
 unsafe impl Send for Fresh {}
-// SAFETY: as above; nobody reads a retired slice through this value.
-unsafe impl Send for Retired {}
 
 /// The allocation of a slice: a length and that many words.
 fn layout(len: usize) -> Layout {
@@ -147,13 +149,17 @@ impl Drop for Fresh {
 
 impl Drop for Retired {
     fn drop(&mut self) {
-        match self {
-            // SAFETY: the only owner (invariant 1), dropped when no pin of an earlier time is left
-            // (invariant 3).
-            Self::Words(words) => unsafe { free(*words) },
-            // It frees itself.
-            Self::Lines(_) => {}
+        if let Self::Then(f) = self
+            && let Some(f) = f.take()
+        {
+            f();
         }
+    }
+}
+
+impl std::fmt::Debug for Retired {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Retired")
     }
 }
 
@@ -185,9 +191,9 @@ impl Words {
             }
         };
         if let Some(old) = NonNull::new(self.0.swap(new, Ordering::AcqRel)) {
-            // SAFETY: it was published here and nobody else swaps it out again.
-            pin.count(-(layout(unsafe { length(old) }).size() as isize));
-            pin.retire(Retired::Words(old));
+            // It was published here and nobody else swaps it out again.
+            let old = Fresh(old);
+            pin.retire(old.bytes(), Retired::Words(old));
         }
     }
 }
@@ -216,42 +222,63 @@ pub(crate) fn prefetch<T>(value: &T) {
 
 /// The right to look at words.
 #[derive(Debug)]
-pub(crate) struct Pin(#[expect(dead_code, reason = "held for its drop")] Option<epoch::Guard>);
+pub(crate) struct Pin(());
+
+/// The right to look at words that others replace meanwhile.
+#[derive(Debug)]
+pub(crate) struct Reading<'c> {
+    pin: Pin,
+    _inside: Inside<'c>,
+}
+
+impl Deref for Reading<'_> {
+    type Target = Pin;
+
+    #[inline]
+    fn deref(&self) -> &Pin {
+        &self.pin
+    }
+}
 
 /// The right to replace words, with what that leaves behind.
 #[derive(Debug)]
 pub(crate) struct WritePin {
-    // Declared first, so that what was retired is freed while the borrow still lasts.
     retired: RefCell<Vec<Retired>>,
-    epoch: Option<epoch::Guard>,
+    retired_bytes: Cell<usize>,
+    is_exclusive: bool,
     pin: Pin,
     bytes: Cell<isize>,
 }
 
 impl WritePin {
-    fn new(epoch: Option<epoch::Guard>) -> Self {
-        Self { retired: RefCell::new(Vec::new()), epoch, pin: Pin(None), bytes: Cell::new(0) }
+    fn new(is_exclusive: bool) -> Self {
+        Self {
+            retired: RefCell::default(),
+            retired_bytes: Cell::new(0),
+            is_exclusive,
+            pin: Pin(()),
+            bytes: Cell::new(0),
+        }
     }
 
-    fn retire(&self, old: Retired) {
-        match &self.epoch {
-            None => self.retired.borrow_mut().push(old),
-            // SAFETY: the slice was swapped out before this call, so only readers pinned by now
-            // can see it; the closure owns it and may run on any thread (`Retired: Send`).
-            Some(guard) => unsafe { guard.defer_unchecked(move || drop(old)) },
-        }
+    /// Keeps so many bytes, which nobody can reach any more, for those who still look at them.
+    fn retire(&self, bytes: isize, old: Retired) {
+        self.count(-bytes);
+        self.retired_bytes.set(self.retired_bytes.get() + bytes.unsigned_abs());
+        self.retired.borrow_mut().push(old);
     }
 
     /// Whether nobody reads while this pin lives.
     pub(crate) fn is_exclusive(&self) -> bool {
-        self.epoch.is_none()
+        self.is_exclusive
     }
 
     /// Runs `f` when no reader of now is left: at once if there is none.
     pub(crate) fn after_readers(&self, f: impl FnOnce() + Send + 'static) {
-        match &self.epoch {
-            None => f(),
-            Some(guard) => guard.defer(f),
+        if self.is_exclusive {
+            f();
+        } else {
+            self.retire(0, Retired::Then(Some(Box::new(f))));
         }
     }
 
@@ -274,7 +301,7 @@ impl Deref for WritePin {
     }
 }
 
-/// A structure of words that one owner reads and writes: no epochs, memory is freed at once.
+/// A structure of words that one owner reads and writes: memory is freed when a write ends.
 #[derive(Debug)]
 pub(crate) struct Exclusive<T>(T);
 
@@ -285,31 +312,70 @@ impl<T> Exclusive<T> {
 
     #[inline]
     pub(crate) fn read(&self) -> (&T, Pin) {
-        (&self.0, Pin(None))
+        (&self.0, Pin(()))
     }
 
     #[inline]
     pub(crate) fn write(&mut self) -> (&mut T, WritePin) {
-        (&mut self.0, WritePin::new(None))
+        (&mut self.0, WritePin::new(true))
     }
 }
 
 /// A structure of words `T` that many threads read while one at a time writes it, with what only
 /// writers know, `W`.
+///
+/// What a writer replaced is freed by writers alone, when all who were reading then have ended: at the latest
+/// when some dozens of things wait or 64 KiB, and nobody who was there before reads any more. A reader
+/// that is held up inside a query keeps what is replaced meanwhile, however much that is.
 #[derive(Debug)]
 pub(crate) struct Concurrent<T, W> {
     published: T,
     writer: Mutex<W>,
+    epochs: Epochs<Retired>,
+}
+
+/// A write under way. What it retires goes where readers keep it, also if the write panics.
+struct Writing<'c> {
+    epochs: &'c Epochs<Retired>,
+    inside: Option<Inside<'c>>,
+    pin: WritePin,
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        // Nobody waits for this writer any more.
+        self.inside = None;
+        let retired = self.pin.retired.take();
+        if !retired.is_empty() {
+            self.epochs.put_away(retired.into_iter(), self.pin.retired_bytes.get());
+        }
+    }
+}
+
+/// Another number for every thread that runs: each has a stack of its own.
+#[inline]
+fn who() -> u64 {
+    let here = 0u8;
+    // Stacks lie some 64 KiB apart at least and mostly at equal distances, which multiplying by the golden
+    // ratio spreads evenly.
+    let stack = ptr::from_ref(&here).addr() as u64 >> 16;
+    stack.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 impl<T, W> Concurrent<T, W> {
     pub(crate) fn new(published: T, writer: W) -> Self {
-        Self { published, writer: Mutex::new(writer) }
+        let epochs = Epochs::new(OWN_SLOTS, SHARED_SLOTS);
+        Self { published, writer: Mutex::new(writer), epochs }
+    }
+
+    /// Bytes beside the structure and what it holds.
+    pub(crate) const fn fixed_bytes() -> usize {
+        Epochs::<Retired>::bytes(OWN_SLOTS, SHARED_SLOTS)
     }
 
     #[inline]
-    pub(crate) fn read(&self) -> (&T, Pin) {
-        (&self.published, Pin(Some(epoch::pin())))
+    pub(crate) fn read(&self) -> (&T, Reading<'_>) {
+        (&self.published, Reading { pin: Pin(()), _inside: self.epochs.enter(who()) })
     }
 
     /// Runs `prepare` beside other writers, and `f` in turn with them.
@@ -318,9 +384,14 @@ impl<T, W> Concurrent<T, W> {
         prepare: impl FnOnce(&T, &Pin),
         f: impl FnOnce(&T, &mut W, &WritePin) -> R,
     ) -> R {
-        let pin = WritePin::new(Some(epoch::pin()));
-        prepare(&self.published, &pin);
-        f(&self.published, &mut self.turn(), &pin)
+        let inside = Some(self.epochs.enter(who()));
+        let writing = Writing { epochs: &self.epochs, inside, pin: WritePin::new(false) };
+        prepare(&self.published, &writing.pin);
+        let mut writer = self.turn();
+        let done = f(&self.published, &mut writer, &writing.pin);
+        // The lock is open again before anything is freed.
+        drop(writer);
+        done
     }
 
     /// The writers' lock.
@@ -339,16 +410,6 @@ impl<T, W> Concurrent<T, W> {
 
     /// Frees what no reader can still mean, now rather than later.
     pub(crate) fn catch_up(&self) {
-        // Two epochs have to pass (readers under way keep one from passing), and a round frees a part.
-        for _ in 0..16 {
-            epoch::pin().flush();
-        }
-    }
-}
-
-impl<T, W> Drop for Concurrent<T, W> {
-    /// What was replaced goes with the rest, if no reader of another structure keeps it.
-    fn drop(&mut self) {
-        self.catch_up();
+        self.epochs.collect();
     }
 }

@@ -61,7 +61,8 @@ pub struct SharedIndex {
 
 impl SharedIndex {
     pub(crate) fn new(settings: &IndexBuilder) -> Self {
-        let (map, own) = parts(settings);
+        let (map, mut own) = parts(settings);
+        own.bytes += Concurrent::<Residency, Writer>::fixed_bytes();
         Self { state: Concurrent::new(map, own) }
     }
 

@@ -1,5 +1,5 @@
 //! The protocols between the writer and readers, under every interleaving that the memory model allows:
-//! the directory's table with its own code, the other two in small. What is modelled is named at
+//! the directory's table and the epochs with their own code, the other two in small. What is modelled is named at
 //! each; `shared` names the tools for the rest.
 #![cfg(not(miri))]
 #![allow(clippy::unwrap_used, reason = "test code")]
@@ -8,6 +8,19 @@
 #[allow(dead_code, unreachable_pub, reason = "a model takes a part of it")]
 #[path = "../src/table.rs"]
 mod table;
+
+#[allow(dead_code, unreachable_pub, reason = "a model takes a part of it")]
+#[path = "../src/shared/epochs.rs"]
+mod epochs;
+
+mod atomics {
+    pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};
+
+    /// A processor may have nothing to do for it; the model has.
+    pub(crate) fn fence_after_exchange() {
+        fence(Ordering::SeqCst);
+    }
+}
 
 mod chain {
     /// As the crate's.
@@ -161,4 +174,115 @@ fn a_record_read_under_an_unchanged_entry_is_its_own() {
         }
         writer.join().unwrap();
     });
+}
+
+/// Who reads under `epochs` what one writer replaces, with the crate's own code.
+mod reclaiming {
+    use super::bounded;
+    use crate::epochs::Epochs;
+    use loom::cell::UnsafeCell;
+    use loom::sync::Arc;
+    use loom::sync::atomic::{AtomicUsize, Ordering};
+    use loom::thread;
+    use std::sync::atomic::AtomicBool;
+
+    /// What is read and freed. The model finds accesses at the same time, and the flag those that come
+    /// too late.
+    struct Cell {
+        access: UnsafeCell<()>,
+        is_freed: AtomicBool,
+    }
+
+    /// Its owner.
+    struct Memory(Arc<Cell>);
+
+    impl Drop for Memory {
+        fn drop(&mut self) {
+            self.0.access.with_mut(|_| self.0.is_freed.store(true, Ordering::Relaxed));
+        }
+    }
+
+    struct Shared {
+        epochs: Epochs<Memory>,
+        /// Which of the memories is published.
+        published: AtomicUsize,
+        memories: [Arc<Cell>; 2],
+    }
+
+    impl Shared {
+        /// With so many slots of readers' own.
+        fn new(own: usize) -> Arc<Self> {
+            let memories = std::array::from_fn(|_| {
+                Arc::new(Cell { access: UnsafeCell::new(()), is_freed: AtomicBool::new(false) })
+            });
+            let (epochs, published) = (Epochs::new(own, 1), AtomicUsize::new(0));
+            Arc::new(Self { epochs, published, memories })
+        }
+
+        /// Reads what is published: it is not freed, and nobody frees it meanwhile.
+        fn read(&self, who: u64) {
+            let inside = self.epochs.enter(who);
+            let at = self.published.load(Ordering::Acquire);
+            assert!(!self.is_freed(at), "read after it was freed");
+            drop(inside);
+        }
+
+        fn is_freed(&self, at: usize) -> bool {
+            let cell = &self.memories[at];
+            cell.access.with(|_| cell.is_freed.load(Ordering::Relaxed))
+        }
+
+        fn replace(&self) {
+            let old = self.published.swap(1, Ordering::AcqRel);
+            self.epochs.put_away([Memory(Arc::clone(&self.memories[old]))].into_iter(), 1 << 20);
+        }
+    }
+
+    /// A reader with a slot of its own, and a second one that comes to the same slot and shares
+    /// another: neither reads what is freed.
+    #[test]
+    fn nothing_is_freed_under_a_reader() {
+        for (slots, who) in [(2, [0, u64::MAX]), (1, [0, 0])] {
+            bounded(3, move || {
+                let shared = Shared::new(slots);
+                let readers = who.map(|who| {
+                    let shared = Arc::clone(&shared);
+                    thread::spawn(move || shared.read(who))
+                });
+                shared.replace();
+                readers.into_iter().for_each(|reader| reader.join().unwrap());
+            });
+        }
+    }
+
+    /// A reader that comes again has seen all that was done before it was let in.
+    #[test]
+    fn a_reader_may_come_again() {
+        bounded(3, || {
+            let shared = Shared::new(1);
+            let reader = {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || (0..2).for_each(|_| shared.read(0)))
+            };
+            shared.replace();
+            shared.epochs.collect();
+            reader.join().unwrap();
+        });
+    }
+
+    /// What nobody reads is freed: by the collection after the last reader has left.
+    #[test]
+    fn what_nobody_reads_is_freed() {
+        loom::model(|| {
+            let shared = Shared::new(1);
+            let reader = {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || shared.read(0))
+            };
+            shared.replace();
+            reader.join().unwrap();
+            shared.epochs.collect();
+            assert!(shared.is_freed(0));
+        });
+    }
 }

@@ -173,8 +173,7 @@ impl Lines {
         if let Some(tagged) = NonNull::new(self.tagged.swap(new, Ordering::AcqRel)) {
             // It was published here and nobody else swaps it out again.
             let old = FreshLines { tagged, lengths: self.lengths };
-            pin.count(-old.bytes());
-            pin.retire(Retired::Lines(old));
+            pin.retire(old.bytes(), Retired::Lines(old));
         }
     }
 }
