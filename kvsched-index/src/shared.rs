@@ -45,8 +45,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 const WORD: usize = size_of::<u64>();
 /// Readers at a time that have a cache line of their own, and such lines for those beyond.
-const OWN_SLOTS: usize = 128;
-const SHARED_SLOTS: usize = 4;
+const OWN_SLOTS: usize = 64;
+const SHARED_SLOTS: usize = 2;
 /// How often a writer asks for its turn before it sleeps until it comes.
 const SPINS: usize = 400;
 
