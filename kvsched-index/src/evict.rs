@@ -54,7 +54,7 @@ impl<'a> Write<'a> {
         }
         self.sweep(usize::MAX);
         self.trim();
-        let room = self.room();
+        let room = self.room() + self.own.fixed_bytes;
         let goal = budget - budget.saturating_sub(room) / 8;
         while self.bytes() > goal && self.own.blocks > 0 {
             // At the average price; the next round corrects it.

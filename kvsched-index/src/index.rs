@@ -38,6 +38,7 @@ pub(crate) fn parts(settings: &IndexBuilder) -> (Residency, Writer) {
     let mut own =
         Writer::new(counts, settings.block_size, settings.pending_blocks, settings.byte_budget);
     own.bytes = bytes;
+    own.fixed_bytes = bytes;
     (map, own)
 }
 

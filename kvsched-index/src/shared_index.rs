@@ -62,7 +62,9 @@ pub struct SharedIndex {
 impl SharedIndex {
     pub(crate) fn new(settings: &IndexBuilder) -> Self {
         let (map, mut own) = parts(settings);
-        own.bytes += Concurrent::<Residency, Writer>::fixed_bytes();
+        let bytes = Concurrent::<Residency, Writer>::fixed_bytes();
+        own.bytes += bytes;
+        own.fixed_bytes += bytes;
         Self { state: Concurrent::new(map, own) }
     }
 

@@ -38,6 +38,8 @@ pub(crate) struct Writer {
     pub(crate) blocks: usize,
     pub(crate) chains: usize,
     pub(crate) bytes: usize,
+    /// Those of `bytes` that an index without blocks takes.
+    pub(crate) fixed_bytes: usize,
     /// Those of `bytes` that are room for chains.
     pub(crate) chain_bytes: usize,
     pub(crate) pending_limit: usize,
@@ -134,6 +136,7 @@ impl Writer {
             blocks: 0,
             chains: 0,
             bytes: 0,
+            fixed_bytes: 0,
             chain_bytes: 0,
             pending_limit,
             unit,
