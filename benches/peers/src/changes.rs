@@ -1,6 +1,6 @@
 //! What changes cost, and what they leave behind.
 
-use crate::indexes::{Contender, Ours};
+use crate::indexes::{Contender, Crtc, Dynamo, KvIndex, Ours, OursShared};
 use crate::matching::tail;
 use crate::measure::{Samples, bytes, time};
 use crate::report::Report;
@@ -18,40 +18,58 @@ pub fn fill<C: Contender>(fill: &Fill) -> C {
     index
 }
 
-/// The trace's events by kind, a block. The clock is read where the kind changes: an event of one
-/// block takes little longer than reading it.
-pub fn events<C: Contender>(report: &mut Report, work: &Fill, rounds: usize) {
-    const KINDS: [&str; 4] = ["prefill store", "decode store", "remove", "all events"];
+/// What the trace's events are told apart by.
+const KINDS: [&str; 4] = ["prefill store", "decode store", "remove", "all events"];
+
+/// Once the trace's events by kind, in nanoseconds a block. The clock is read where the kind changes: an
+/// event of one block takes little longer than reading it.
+fn pass<C: Contender>(work: &Fill) -> [f64; 4] {
     let kind = |op: &Op| match op {
         Op::Store { decode, .. } => usize::from(*decode),
         Op::Remove { .. } | Op::Clear { .. } => 2,
     };
-    let mut samples: [Samples; 4] = Default::default();
-    for _ in 0..rounds {
-        let mut index = C::new(work.endpoints);
-        let mut sums = [(0.0, 0); 4];
-        for ops in work.ops.chunks(1024) {
-            let alike: Vec<(usize, usize, Vec<C::Event>)> = ops
-                .chunk_by(|a, b| kind(a) == kind(b))
-                .map(|ops| {
-                    let blocks = ops.iter().map(Op::blocks).sum();
-                    (kind(&ops[0]), blocks, ops.iter().map(C::event).collect())
-                })
-                .collect();
-            for (kind, blocks, events) in alike {
-                let (ns, ()) = time(|| events.into_iter().for_each(|e| index.apply(e)));
-                for kind in [kind, 3] {
-                    sums[kind].0 += ns;
-                    sums[kind].1 += blocks;
-                }
+    let mut index = C::new(work.endpoints);
+    let mut sums = [(0.0, 0); 4];
+    for ops in work.ops.chunks(1024) {
+        let alike: Vec<(usize, usize, Vec<C::Event>)> = ops
+            .chunk_by(|a, b| kind(a) == kind(b))
+            .map(|ops| {
+                let blocks = ops.iter().map(Op::blocks).sum();
+                (kind(&ops[0]), blocks, ops.iter().map(C::event).collect())
+            })
+            .collect();
+        for (kind, blocks, events) in alike {
+            let (ns, ()) = time(|| events.into_iter().for_each(|e| index.apply(e)));
+            for kind in [kind, 3] {
+                sums[kind].0 += ns;
+                sums[kind].1 += blocks;
             }
         }
-        for (samples, (ns, blocks)) in samples.iter_mut().zip(sums) {
-            samples.push(ns / blocks as f64);
+    }
+    sums.map(|(ns, blocks)| ns / blocks as f64)
+}
+
+/// The trace's events by kind. The contenders take turns, for a machine is not equally fast at all times.
+pub fn events(report: &mut Report, work: &Fill, rounds: usize) {
+    type Pass = fn(&Fill) -> [f64; 4];
+    let contenders: [(&str, Pass, usize); 4] = [
+        (Ours::NAME, pass::<Ours>, rounds),
+        (OursShared::NAME, pass::<OursShared>, rounds),
+        (KvIndex::NAME, pass::<KvIndex>, rounds),
+        (Dynamo::NAME, pass::<Dynamo>, rounds.min(2)),
+    ];
+    let mut samples: [[Samples; 4]; 4] = Default::default();
+    for round in 0..rounds {
+        for ((_, pass, rounds), samples) in contenders.iter().zip(&mut samples) {
+            if round < *rounds {
+                samples.iter_mut().zip(pass(work)).for_each(|(s, ns)| s.push(ns));
+            }
         }
     }
-    for (bench, s) in KINDS.into_iter().zip(samples) {
-        report.time(bench, "trace, 8 endpoints", C::NAME, s.values());
+    for ((who, ..), samples) in contenders.iter().zip(samples) {
+        for (bench, s) in KINDS.into_iter().zip(samples) {
+            report.time(bench, "trace, 8 endpoints", who, s.values());
+        }
     }
 }
 
@@ -71,9 +89,33 @@ pub fn all_events<C: Contender>(report: &mut Report, work: &Fill, rounds: usize)
     report.time("all events", "trace, 8 endpoints", C::NAME, samples.values());
 }
 
+/// What one round of removals gave, each a sample: nanoseconds a block, and of queries before and after.
+struct Removed {
+    ns: f64,
+    before: [f64; 3],
+    after: [f64; 3],
+}
+
+/// Once one block a message.
+fn remove<C: Contender>(work: &Fill, order: &[(u16, u64)]) -> Removed {
+    let mut index: C = fill(work);
+    let before = [0; 3].map(|_| tail(&mut index, work));
+    let events: Vec<C::Event> = order
+        .iter()
+        .map(|&(endpoint, hash)| C::event(&Op::Remove { endpoint, hashes: vec![hash] }))
+        .collect();
+    let n = events.len() as f64;
+    let (ns, ()) = time(|| {
+        events.into_iter().for_each(|e| index.apply(e));
+        index.settle();
+    });
+    let after = [0; 3].map(|_| tail(&mut index, work));
+    Removed { ns: ns / n, before, after }
+}
+
 /// Removals one block a message, in eviction order and in random order, and what queries cost before
-/// and after the latter.
-pub fn removals<C: Contender>(report: &mut Report, work: &Fill, shape: &str) {
+/// and after the latter. The contenders take turns.
+pub fn removals(report: &mut Report, work: &Fill, shape: &str, rounds: usize) {
     let mut blocks: Vec<(u16, u64)> = Vec::new();
     for op in &work.ops {
         if let Op::Store { endpoint, hashes, .. } = op {
@@ -86,26 +128,28 @@ pub fn removals<C: Contender>(report: &mut Report, work: &Fill, shape: &str) {
         shuffled.swap(i, rng.below(i + 1));
     }
     shuffled.truncate(blocks.len() / 2);
+    type Remove = fn(&Fill, &[(u16, u64)]) -> Removed;
+    let contenders: [(&str, Remove); 4] = [
+        (Ours::NAME, remove::<Ours>),
+        (KvIndex::NAME, remove::<KvIndex>),
+        (Dynamo::NAME, remove::<Dynamo>),
+        (Crtc::NAME, remove::<Crtc>),
+    ];
     for (bench, order) in [("remove one by one", blocks), ("remove in random order", shuffled)] {
-        let mut index: C = fill(work);
-        let is_random = bench == "remove in random order";
-        let p99 = [0; 3].map(|_| if is_random { tail(&mut index, work) } else { 0.0 });
-        let events: Vec<C::Event> = order
-            .iter()
-            .map(|&(endpoint, hash)| C::event(&Op::Remove { endpoint, hashes: vec![hash] }))
-            .collect();
-        let n = events.len() as f64;
-        let (ns, ()) = time(|| {
-            events.into_iter().for_each(|e| index.apply(e));
-            index.settle();
-        });
-        report.time(bench, shape, C::NAME, (ns / n, ns / n));
-        if is_random {
-            let after = [0; 3].map(|_| tail(&mut index, work));
-            for (bench, p99) in [("match p99 before it", p99), ("match p99 after it", after)] {
-                let mut samples = Samples::default();
-                p99.into_iter().for_each(|p99| samples.push(p99));
-                report.time(bench, shape, C::NAME, samples.values());
+        let mut samples: [[Samples; 3]; 4] = Default::default();
+        for _ in 0..rounds {
+            for ((_, remove), [ns, before, after]) in contenders.iter().zip(&mut samples) {
+                let removed = remove(work, &order);
+                ns.push(removed.ns);
+                removed.before.into_iter().for_each(|p99| before.push(p99));
+                removed.after.into_iter().for_each(|p99| after.push(p99));
+            }
+        }
+        for ((who, _), [ns, before, after]) in contenders.iter().zip(samples) {
+            report.time(bench, shape, who, ns.values());
+            if bench == "remove in random order" {
+                report.time("match p99 before it", shape, who, before.values());
+                report.time("match p99 after it", shape, who, after.values());
             }
         }
     }

@@ -89,16 +89,10 @@ fn forks(report: &mut Report, effort: Effort) {
 fn changes(report: &mut Report, effort: Effort) {
     let trace = workload::trace(8, 60_000, effort.requests);
     let rounds = effort.rounds.min(5);
-    changes::events::<Ours>(report, &trace, rounds);
-    changes::events::<OursShared>(report, &trace, rounds);
-    changes::events::<KvIndex>(report, &trace, rounds);
-    changes::events::<Dynamo>(report, &trace, 1);
+    changes::events(report, &trace, rounds);
     changes::all_events::<Crtc>(report, &trace, rounds.min(2));
     let chains = workload::private_chains(8, 450, 400_000, 500);
-    changes::removals::<Ours>(report, &chains, "8 x 450");
-    changes::removals::<KvIndex>(report, &chains, "8 x 450");
-    changes::removals::<Dynamo>(report, &chains, "8 x 450");
-    changes::removals::<Crtc>(report, &chains, "8 x 450");
+    changes::removals(report, &chains, "8 x 450", rounds.min(3));
     changes::clear::<Ours>(report, 3);
     changes::clear::<KvIndex>(report, 1);
     changes::clear::<Dynamo>(report, 1);
