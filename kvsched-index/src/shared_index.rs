@@ -15,9 +15,9 @@ use kvsched_core::{BlockHash, EndpointId, EngineHash, Group, PrefixMatches};
 /// blocked: not by other queries and not by a writer, even one that was suspended in the middle of
 /// its work.
 ///
-/// Writers take turns, whichever endpoint they write for: they fetch from memory side by side what they will
-/// look at, and change it one after another. Two threads together write about as many blocks a second
-/// as one (10 to 15 million, measured in `benches/peers`); one that waits spins for a few microseconds
+/// Writers take turns, whichever endpoint they write for: before its turn each asks for the memory that it
+/// will look at. Two threads together write about as many blocks a second
+/// as one (13 to 18 million, measured in `benches/peers`); one that waits spins for a few microseconds
 /// before it sleeps. Decode and hash events before calling, where threads do not wait for each other.
 ///
 /// # Consistency
