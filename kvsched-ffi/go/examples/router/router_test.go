@@ -167,7 +167,8 @@ func messagesOf(e *enginetest.Engine, label string) (n int) {
 
 func TestRequestsGoWhereTheirPromptIsCached(t *testing.T) {
 	r := newRig(t, 2)
-	r.busy(1, 3)
+	// More than its empty memory is worth: of 32 blocks, those of the other soon evict each other.
+	r.busy(1, 50)
 	recording := r.engines[0].Recording
 	batches, checked, hits := 0, 0, 0
 	for i := range recording.Steps {
