@@ -1,6 +1,7 @@
 //! Block hash to place: one cache line a question, nothing ever moves under a reader.
 
 use crate::chain::Place;
+use crate::mix::mix;
 use crate::shared::{self, Lines, Pin, WritePin};
 use crate::table::{TAG_BITS, Table, home, is_full, place_of, roomy, slot_of};
 use kvsched_core::BlockHash;
@@ -38,9 +39,14 @@ struct Key {
 impl Key {
     #[inline]
     fn of(hash: BlockHash) -> Self {
-        // Announced hashes are mostly uniform; small numbers and the like are not.
-        let mixed = (hash.0 ^ hash.0 >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = mix(hash.0);
         Self { shard: (mixed >> 32) as usize, tag: mixed >> (u64::BITS - TAG_BITS) }
+    }
+
+    /// Which of so many shards, a power of two, it belongs to.
+    #[inline]
+    fn among(self, shards: usize) -> usize {
+        self.shard & (shards - 1)
     }
 }
 
@@ -67,13 +73,8 @@ impl Directory {
     }
 
     #[inline]
-    fn number(&self, key: Key) -> usize {
-        key.shard & (self.shards.len() - 1)
-    }
-
-    #[inline]
     fn shard(&self, key: Key) -> &Lines {
-        &self.shards[self.number(key)]
+        &self.shards[key.among(self.shards.len())]
     }
 
     /// Begins to load the line where `hash` would lie.
@@ -132,8 +133,9 @@ impl Directory {
             debug_assert!(false, "{hash} is not at {place:?}");
             return;
         }
-        let count = counts.0[self.number(key)] as usize - 1;
-        counts.0[self.number(key)] = count as u32;
+        let count = &mut counts.0[key.among(self.shards.len())];
+        *count -= 1;
+        let count = *count as usize;
         if count == 0 {
             shard.replace(None, pin);
         } else if !is_full(count * 3, table.buckets()) && shard.room(roomy(count)) < table.buckets()
@@ -186,16 +188,11 @@ pub(crate) struct Inserting<'w> {
 }
 
 impl Inserting<'_> {
-    #[inline]
-    fn number(&self, key: Key) -> usize {
-        key.shard & (self.shards.len() - 1)
-    }
-
     /// As [`Directory::prefetch`].
     #[inline]
     pub(crate) fn prefetch(&self, hash: BlockHash) {
         let key = Key::of(hash);
-        prefetch(&self.shards[self.number(key)], key, self.pin);
+        prefetch(&self.shards[key.among(self.shards.len())], key, self.pin);
     }
 
     /// Adds `hash` at `place`, unless it is known: `is_it` compares the full hash at a place it may
@@ -208,7 +205,7 @@ impl Inserting<'_> {
         is_it: impl FnMut(Place) -> bool,
     ) -> Option<Place> {
         let key = Key::of(hash);
-        let number = self.number(key);
+        let number = key.among(self.shards.len());
         let shard = &self.shards[number];
         let table = Table::of(shard.get(self.pin));
         let slot = slot_of(key.tag, place);

@@ -39,6 +39,7 @@ mod holders;
 mod index;
 mod loose;
 mod matcher;
+mod mix;
 #[doc(hidden)]
 pub mod naive;
 mod names;

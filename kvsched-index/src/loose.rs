@@ -1,6 +1,7 @@
 //! Groups whose blocks are no whole prefix: a set of hashes per tier, and a rule.
 
 use crate::group::Grouping;
+use crate::mix::mix;
 use crate::shared::{Fresh, Pin, Words, WritePin};
 use kvsched_core::{BlockHash, EndpointId, Group, Tier};
 use std::sync::Arc;
@@ -36,8 +37,7 @@ impl HashWords {
         let first = if special {
             table + hash.0 as usize
         } else {
-            let mixed = (hash.0 ^ hash.0 >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            ((u128::from(mixed) * table as u128) >> 64) as usize
+            ((u128::from(mix(hash.0)) * table as u128) >> 64) as usize
         };
         let steps = if special { 1 } else { table };
         (0..steps).filter_map(move |i| words.get(if special { first } else { (first + i) % table }))

@@ -53,8 +53,7 @@ impl Residency {
         })
     }
 
-    /// Looks where a write of these blocks will look, so that it finds near at hand what now comes from
-    /// memory.
+    /// Asks memory for what a write of these blocks will look at, so that it finds that near at hand.
     pub(crate) fn look_ahead(&self, parent: Option<BlockHash>, hashes: &[BlockHash], pin: &Pin) {
         // Further ones would push the first ones out again; they are asked for as the write comes to them.
         let hashes = &hashes[..hashes.len().min(1024)];

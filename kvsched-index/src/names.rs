@@ -4,6 +4,7 @@ mod slots;
 
 use crate::chain::Place;
 use crate::matcher::Residency;
+use crate::mix::{mix, unmix};
 use crate::shared::Pin;
 use crate::write::Write;
 use kvsched_core::{BlockHash, EngineHash};
@@ -75,17 +76,15 @@ enum Meaning {
     Listed(BlockHash),
 }
 
-/// Mixes all bits into the first ones. A bijection: [`unmix`] undoes it.
+/// A name's two halves, mixed: [`join`] undoes it.
 #[inline]
-fn mix(name: EngineHash) -> (u32, u32) {
-    let mixed = (name.0 ^ name.0 >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+fn split(name: EngineHash) -> (u32, u32) {
+    let mixed = mix(name.0);
     ((mixed >> 32) as u32, mixed as u32)
 }
 
-fn unmix(head: u32, tail: u32) -> EngineHash {
-    let mixed = u64::from(head) << 32 | u64::from(tail);
-    let folded = mixed.wrapping_mul(0xf1de_83e1_9937_733d);
-    EngineHash(folded ^ folded >> 32)
+fn join(head: u32, tail: u32) -> EngineHash {
+    EngineHash(unmix(u64::from(head) << 32 | u64::from(tail)))
 }
 
 #[inline]
@@ -123,7 +122,7 @@ impl Names {
     }
 
     pub(crate) fn get(&self, name: EngineHash, map: &Residency, pin: &Pin) -> Option<BlockHash> {
-        self.meaning(self.find(mix(name))?)?.block(map, pin)
+        self.meaning(self.find(split(name))?)?.block(map, pin)
     }
 
     /// Every name and what it means.
@@ -138,14 +137,14 @@ impl Names {
             let tail = self.stretches[number as usize].tails.get(i);
             let block = self.meaning(place).and_then(|m| m.block(map, pin));
             if let (Some(&tail), Some(block)) = (tail, block) {
-                f(unmix(head, tail), block);
+                f(join(head, tail), block);
             }
         }
     }
 
     /// Lets `name` mean something, as the first of so many names of consecutive blocks.
     fn insert(&mut self, name: EngineHash, meaning: Meaning, more: usize) {
-        let (head, tail) = mix(name);
+        let (head, tail) = split(name);
         let old = self.find((head, tail));
         if old.is_some_and(|old| self.meaning(old) == Some(meaning)) {
             return;
@@ -355,8 +354,8 @@ impl Names {
             let (number, i) = stretch_of(place);
             let stretch = &self.stretches[number as usize];
             let Some(&tail) = stretch.tails.get(i) else { panic!("no name at {place:x}") };
-            assert!(seen.insert((head, tail)), "{} has two places", unmix(head, tail));
-            assert!(self.meaning(place).is_some(), "{} means nothing", unmix(head, tail));
+            assert!(seen.insert((head, tail)), "{} has two places", join(head, tail));
+            assert!(self.meaning(place).is_some(), "{} means nothing", join(head, tail));
         }
         let tails = self.stretches.iter().map(|s| s.tails.capacity()).sum::<usize>();
         assert_eq!(tails, self.tails, "room for names");
@@ -442,8 +441,8 @@ mod tests {
         #[test]
         fn a_name_is_found_from_its_halves(name in proptest::prelude::any::<u64>()) {
             for name in [name, name >> 32, name << 32, 0, u64::MAX] {
-                let (head, tail) = mix(EngineHash(name));
-                proptest::prop_assert_eq!(unmix(head, tail), EngineHash(name));
+                let (head, tail) = split(EngineHash(name));
+                proptest::prop_assert_eq!(join(head, tail), EngineHash(name));
             }
         }
     }

@@ -23,7 +23,7 @@ const MOST: usize = 50;
 /// to begin with, so that together they have the same share of room in use at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Lengths {
-    /// Sixteenths that the shortest but four have over 16 lines.
+    /// Doubled four times, it is so many lines more than 16.
     start: u8,
 }
 
