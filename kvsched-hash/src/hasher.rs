@@ -182,11 +182,11 @@ impl BlockHasher {
             return Err(HashError::ParentLength { got: parent.as_bytes().len(), want });
         }
         out.reserve(span.blocks);
-        let done = self.each_digest(&span, parent, |digest| out.push(*digest));
+        let done = self.each_block(&span, parent, |_, digest| out.push(digest));
         if done.is_err() {
             out.clear();
         }
-        done
+        done.map(drop)
     }
 
     /// At most `blocks` full blocks after the first `done`, with their tokens checked.
@@ -219,30 +219,31 @@ impl BlockHasher {
             Family::Content(content) => content.hash(span, parent.block_hash().0, out)?,
             Family::Llmd(llmd) => llmd.hash(span, parent.block_hash().0, out)?,
             Family::Vllm(_) | Family::Sglang => {
-                let mut last = *parent;
                 let mut slots = out.iter_mut();
-                self.each_digest(span, parent, |digest| {
-                    last = *digest;
+                return self.each_block(span, parent, |hash, _| {
                     if let Some(slot) = slots.next() {
-                        *slot = self.scheme.block_hash(digest);
+                        *slot = hash;
                     }
-                })?;
-                return Ok(last);
+                });
             }
         }
         Ok(out.last().map_or(*parent, |hash| Digest::from_u64(hash.0)))
     }
 
-    /// Hands the digests of the span's blocks to `sink`.
-    pub(crate) fn each_digest(
+    /// Hands hash and digest of each of the span's blocks to `sink`, and returns the last digest.
+    pub(crate) fn each_block(
         &self,
         span: &Span<'_>,
         parent: &Digest,
-        mut sink: impl FnMut(&Digest),
-    ) -> Result<(), HashError> {
+        mut sink: impl FnMut(BlockHash, Digest),
+    ) -> Result<Digest, HashError> {
         match &self.scheme.0 {
-            Family::Vllm(vllm) => vllm.hash(span, *parent, sink),
-            Family::Sglang => sglang::hash(span, *parent, sink),
+            Family::Vllm(vllm) => {
+                vllm.hash(span, *parent, |digest| sink(digest.block_hash(), digest))
+            }
+            Family::Sglang => {
+                sglang::hash(span, *parent, |digest| sink(digest.first_eight(), digest))
+            }
             Family::Content(_) | Family::Llmd(_) => {
                 // A digest is the hash itself.
                 let mut hashes = [BlockHash(0); 64];
@@ -251,9 +252,9 @@ impl BlockHasher {
                     let part = span.part(from, hashes.len());
                     let hashes = &mut hashes[..part.blocks];
                     parent = self.fill(&part, &parent, hashes)?;
-                    hashes.iter().for_each(|hash| sink(&Digest::from_u64(hash.0)));
+                    hashes.iter().for_each(|hash| sink(*hash, Digest::from_u64(hash.0)));
                 }
-                Ok(())
+                Ok(parent)
             }
         }
     }

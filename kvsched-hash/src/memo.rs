@@ -1,5 +1,5 @@
 use crate::hasher::BlockHasher;
-use crate::runs::{PIECE, Place, Runs};
+use crate::runs::{Place, Runs};
 use crate::span::Span;
 use crate::{BuildError, Digest, HashError};
 use kvsched_core::{BlockHash, Prompt};
@@ -103,12 +103,12 @@ impl PrefixMemo {
         while out.len() < plain {
             let rest = span.part(out.len(), plain - out.len());
             let Some(known) = self.runs.find(&place, &rest) else {
-                let piece = rest.part(0, PIECE);
-                self.runs.learn(&mut place, &self.hasher, &piece, out)?;
-                self.hashed_blocks += piece.blocks as u64;
+                let before = out.len();
+                place = self.runs.learn(&place, &self.hasher, &rest, out)?;
+                self.hashed_blocks += (out.len() - before) as u64;
                 continue;
             };
-            out.extend_from_slice(self.runs.hashes(known));
+            out.extend(self.runs.hashes(known));
             let mut again = 0;
             if out.len() < span.blocks {
                 (place, again) = self.runs.behind(known, &self.hasher, &rest)?;

@@ -7,10 +7,10 @@ use std::collections::TryReserveError;
 
 /// Blocks that one run holds at most: one bit each in [`Run::digests`]. Longer ones are followed
 /// faster, and leave more room empty behind a short tail.
-pub(crate) const RUN: usize = 128;
+const RUN: usize = 128;
 
-/// Blocks hashed in one go, once one was not found; the next may be found again.
-pub(crate) const PIECE: usize = 2 * RUN;
+/// Words of a hash.
+const HASH: usize = 2;
 
 /// Runs of consecutive blocks with all that was learnt of them, in room that is asked for once.
 #[derive(Debug)]
@@ -21,12 +21,11 @@ pub(crate) struct Runs {
     finder: ContentScheme,
     directory: Directory,
     runs: Vec<Run>,
-    /// Of each run [`RUN`] blocks and the lookahead behind them.
-    tokens: Vec<TokenId>,
-    hashes: Vec<BlockHash>,
+    /// Of each run the hashes, of two words each, and then the tokens, with the lookahead behind
+    /// them: side by side, because a page that was not used lately is expensive.
+    words: Vec<u32>,
+    /// Of each run, where [`Run::digests`] says so.
     digests: Vec<Digest>,
-    /// Of the blocks that were hashed last.
-    fresh: Vec<Digest>,
     capacity: usize,
     /// The next run that may have to go.
     hand: usize,
@@ -38,8 +37,10 @@ struct Run {
     key: u64,
     parent: Digest,
     blocks: usize,
-    /// Of which blocks the digest is known: the last, and those that a prompt left the run at.
-    /// Most tails are never seen again, and of those that are most are continued at their end.
+    /// The last block's.
+    last: Digest,
+    /// Of which others the digest is known: those that a prompt left the run at. Most tails are
+    /// never seen again, and of those that are most are continued at their end.
     digests: u128,
     /// Whether it was used since the hand last passed.
     used: bool,
@@ -73,8 +74,8 @@ pub(crate) struct Known {
 impl Runs {
     /// Bytes that a run takes.
     pub(crate) const fn run_bytes(block_size: usize, lookahead: usize) -> usize {
-        (RUN * block_size + lookahead) * size_of::<TokenId>()
-            + RUN * (size_of::<BlockHash>() + size_of::<Digest>())
+        words(block_size, lookahead) * size_of::<u32>()
+            + RUN * size_of::<Digest>()
             + size_of::<Run>()
             + Directory::RUN_BYTES
     }
@@ -91,11 +92,9 @@ impl Runs {
             lookahead,
             finder: ContentScheme::keyed(b"prefix memo"),
             runs: room(capacity)?,
-            tokens: room(capacity.saturating_mul(RUN * block_size + lookahead))?,
-            hashes: room(capacity.saturating_mul(RUN))?,
+            words: room(capacity.saturating_mul(words(block_size, lookahead)))?,
             digests: room(capacity.saturating_mul(RUN))?,
             directory: Directory::new(capacity)?,
-            fresh: vec![Digest::NONE; PIECE],
             capacity,
             hand: 0,
             evicted: 0,
@@ -131,15 +130,19 @@ impl Runs {
             return None;
         }
         let len = blocks.min(&rest.blocks) * self.block_size + self.lookahead;
-        let theirs = &self.tokens[run * self.run_tokens()..][..len];
+        let theirs = &self.words[run * self.run_words() + RUN * HASH..][..len];
         let equal = equal_tokens(&rest.tokens[..len], theirs);
         let blocks = equal.saturating_sub(self.lookahead) / self.block_size;
         (blocks > 0).then_some(Known { run, blocks })
     }
 
     /// The hashes of known blocks.
-    pub(crate) fn hashes(&self, Known { run, blocks }: Known) -> &[BlockHash] {
-        &self.hashes[run * RUN..][..blocks]
+    pub(crate) fn hashes(
+        &self,
+        Known { run, blocks }: Known,
+    ) -> impl ExactSizeIterator<Item = BlockHash> {
+        let words = &self.words[run * self.run_words()..][..blocks * HASH];
+        words.as_chunks().0.iter().map(|words| from_words(*words))
     }
 
     /// The place behind known blocks, which `rest` begins with, and how many of them had to be
@@ -151,6 +154,9 @@ impl Runs {
         rest: &Span<'_>,
     ) -> Result<(Place, usize), HashError> {
         let run = &mut self.runs[known.run];
+        if known.blocks == run.blocks {
+            return Ok((Place { digest: run.last, run: Some(known.run) }, 0));
+        }
         let digests = &mut self.digests[known.run * RUN..][..known.blocks];
         let before = run.digests << (RUN - known.blocks);
         let unknown = before.leading_zeros() as usize;
@@ -161,59 +167,51 @@ impl Runs {
         let part = rest.part(from, known.blocks - from);
         if part.blocks > 0 {
             let mut places = digests[from..].iter_mut();
-            hasher.each_digest(&part, &parent, |digest| {
+            hasher.each_block(&part, &parent, |_, digest| {
                 if let Some(place) = places.next() {
-                    *place = *digest;
+                    *place = digest;
                 }
             })?;
             parent = digests[known.blocks - 1];
             run.digests |= (u128::MAX >> (RUN - part.blocks)) << from;
         }
-        let ends = known.blocks == run.blocks;
-        Ok((Place { digest: parent, run: ends.then_some(known.run) }, part.blocks))
+        Ok((Place::after(parent), part.blocks))
     }
 
-    /// Hashes the blocks of `piece`, at most [`PIECE`], which come at `place`, appends their hashes
-    /// to `out` and remembers them; moves on behind them.
+    /// Hashes the first of `rest`, which come at `place`, appends their hashes to `out` and
+    /// remembers them: as many as one run has room for. Returns the place behind them.
     pub(crate) fn learn(
         &mut self,
-        place: &mut Place,
+        place: &Place,
         hasher: &BlockHasher,
-        piece: &Span<'_>,
+        rest: &Span<'_>,
         out: &mut Vec<BlockHash>,
-    ) -> Result<(), HashError> {
-        let mut run = self.run_at(place, piece);
+    ) -> Result<Place, HashError> {
+        let run = self.run_at(place, rest);
         let from = self.runs[run].blocks;
-        let first = piece.part(0, RUN - from);
-        let at = run * self.run_tokens() + from * self.block_size;
-        let tokens = &mut self.tokens[at..at + first.tokens.len()];
-        let mut fresh = self.fresh.iter_mut();
-        let mut at = 0;
-        hasher.each_digest(piece, &place.digest, |digest| {
-            if let Some(slot) = fresh.next() {
-                *slot = *digest;
+        let part = rest.part(0, RUN - from);
+        let words = self.run_words();
+        let (hashes, tokens) = self.words[run * words..][..words].split_at_mut(RUN * HASH);
+        let hashes = &mut hashes.as_chunks_mut().0[from..][..part.blocks];
+        let tokens = &mut tokens[from * self.block_size..][..part.tokens.len()];
+        // Hashing leaves the memory idle: it may fetch the lines that will be written. What is
+        // refused is refused before the first block, so nothing that is known is overwritten.
+        let mut slots = hashes.iter_mut().zip(tokens.chunks_exact_mut(self.block_size));
+        let last = hasher.each_block(&part, &place.digest, |hash, _| {
+            if let Some((slot, line)) = slots.next() {
+                *slot = to_words(hash);
+                line[0] = 0;
             }
-            // Hashing leaves the memory idle: it may fetch the lines that will be written.
-            if let (Some(to), Some(from)) = (tokens.get_mut(at), piece.tokens.get(at)) {
-                *to = *from;
-            }
-            at += piece.block_size;
         })?;
-        let scheme = hasher.scheme();
-        let hashed = out.len();
-        out.extend(self.fresh[..piece.blocks].iter().map(|digest| scheme.block_hash(digest)));
-        let (mut part, mut done) = (first, 0);
-        loop {
-            let end = done + part.blocks;
-            let last = self.fresh[end - 1];
-            self.append(run, &part, &out[hashed + done..hashed + end], last);
-            *place = Place { digest: last, run: Some(run) };
-            if end == piece.blocks {
-                return Ok(());
-            }
-            (part, done) = (piece.part(end, RUN), end);
-            run = self.run_at(place, &part);
+        out.extend(hashes.iter().map(|words| from_words(*words)));
+        tokens.copy_from_slice(part.tokens);
+        let known = &mut self.runs[run];
+        if let Some(before) = from.checked_sub(1) {
+            self.digests[run * RUN + before] = known.last;
+            known.digests |= 1 << before;
         }
+        (known.blocks, known.last) = (from + part.blocks, last);
+        Ok(Place { digest: last, run: Some(run) })
     }
 
     /// The run at `place`, if it has room, or a new one for what comes there.
@@ -226,19 +224,6 @@ impl Runs {
                 run
             }
         }
-    }
-
-    /// Adds blocks to a run, which has room for them. `last` is the last one's digest.
-    fn append(&mut self, run: usize, part: &Span<'_>, hashes: &[BlockHash], last: Digest) {
-        let at = run * self.run_tokens();
-        let known = &mut self.runs[run];
-        let (from, end) = (known.blocks, known.blocks + part.blocks);
-        let at = at + from * self.block_size;
-        self.tokens[at..at + part.tokens.len()].copy_from_slice(part.tokens);
-        self.hashes[run * RUN + from..run * RUN + end].copy_from_slice(hashes);
-        self.digests[run * RUN + end - 1] = last;
-        known.blocks = end;
-        known.digests |= 1 << (end - 1);
     }
 
     fn link(&mut self, place: &Place, next: usize) {
@@ -255,12 +240,12 @@ impl Runs {
 
     /// An empty run, which may take an old one's place.
     fn new_run(&mut self, key: u64, parent: Digest) -> usize {
-        let fresh = Run { key, parent, blocks: 0, digests: 0, used: false, next: None };
+        let fresh =
+            Run { key, parent, blocks: 0, last: parent, digests: 0, used: false, next: None };
         let run = if self.runs.len() < self.capacity {
             self.runs.push(fresh);
             let runs = self.runs.len();
-            self.tokens.resize(runs * self.run_tokens(), 0);
-            self.hashes.resize(runs * RUN, BlockHash(0));
+            self.words.resize(runs * self.run_words(), 0);
             self.digests.resize(runs * RUN, Digest::NONE);
             runs - 1
         } else {
@@ -286,9 +271,22 @@ impl Runs {
         }
     }
 
-    const fn run_tokens(&self) -> usize {
-        RUN * self.block_size + self.lookahead
+    const fn run_words(&self) -> usize {
+        words(self.block_size, self.lookahead)
     }
+}
+
+/// Of a run.
+const fn words(block_size: usize, lookahead: usize) -> usize {
+    RUN * HASH + RUN * block_size + lookahead
+}
+
+fn to_words(hash: BlockHash) -> [u32; HASH] {
+    [hash.0 as u32, (hash.0 >> 32) as u32]
+}
+
+fn from_words([low, high]: [u32; HASH]) -> BlockHash {
+    BlockHash(u64::from(high) << 32 | u64::from(low))
 }
 
 fn room<T>(len: usize) -> Result<Vec<T>, TryReserveError> {

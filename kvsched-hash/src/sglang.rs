@@ -13,8 +13,8 @@ const SALT: &[u8; 21] = b"sglang-cache-salt-v1\0";
 pub(crate) fn hash(
     span: &Span<'_>,
     mut parent: Digest,
-    mut sink: impl FnMut(&Digest),
-) -> Result<(), HashError> {
+    mut sink: impl FnMut(Digest),
+) -> Result<Digest, HashError> {
     check_tokens(span.tokens, span.start)?;
     let extras = &span.extras;
     for (there, key) in [
@@ -45,8 +45,8 @@ pub(crate) fn hash(
             }
             message.pad();
             parent = Digest::from_32(sha256::to_bytes(sha256::of_padded(message.padded())));
-            sink(&parent);
+            sink(parent);
         }
     });
-    Ok(())
+    Ok(parent)
 }

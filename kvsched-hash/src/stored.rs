@@ -71,16 +71,18 @@ impl BlockHasher {
         let parent = parent.unwrap_or(self.scheme().none_hash());
         out.reserve(span.blocks);
         let done = match &self.scheme().0 {
-            Family::Vllm(vllm) => vllm.hash_stored(&span, stored, parent, |d| out.push(*d)),
+            Family::Vllm(vllm) => {
+                vllm.hash_stored(&span, stored, parent, |d| out.push(d)).map(drop)
+            }
             Family::Content(content) => {
                 let mut hashes = vec![BlockHash(0); span.blocks];
                 let done = content.hash_stored(&span, stored, parent.block_hash().0, &mut hashes);
                 out.extend(hashes.into_iter().map(Digest::from));
                 done
             }
-            Family::Sglang => sglang::hash(&span, parent, |d| out.push(*d)),
+            Family::Sglang => sglang::hash(&span, parent, |d| out.push(d)).map(drop),
             Family::Llmd(_) => check_tokens(tokens, 0)
-                .and_then(|()| self.each_digest(&span, &parent, |d| out.push(*d))),
+                .and_then(|()| self.each_block(&span, &parent, |_, d| out.push(d)).map(drop)),
         };
         if done.is_err() {
             out.clear();

@@ -115,8 +115,8 @@ fn a_memo_takes_what_it_was_given() {
             let before = BYTES.with(Cell::get);
             let mut memo = PrefixMemo::new(given, bytes).unwrap();
             let taken = BYTES.with(Cell::get) - before;
-            // The buffer for what was hashed last comes on top.
-            assert!(taken > bytes / 5 * 4 && taken < bytes + 10_000, "{taken} of {bytes}");
+            // Half a set of the directory comes on top of an odd number of runs.
+            assert!(taken > bytes / 5 * 4 && taken <= bytes + 32, "{taken} of {bytes}");
             let mut out = Vec::with_capacity(450);
             let count = allocations(|| memo.hash_into(&Prompt::new(&tokens), &mut out).unwrap());
             assert_eq!(count, 0, "{}", memo.hasher().scheme());

@@ -1,6 +1,6 @@
 //! Canonical CBOR (RFC 8949, section 4.2.1), of as much as a block's hash input needs.
 
-use super::encode::{Encode, Message, Tail, are_long};
+use super::encode::{Encode, Message, Tail};
 use crate::Digest;
 
 const UNSIGNED: u8 = 0 << 5;
@@ -14,6 +14,25 @@ const NULL: u8 = 0xf6;
 pub(crate) struct Cbor;
 
 impl Cbor {
+    #[inline(always)]
+    fn put_tokens(out: &mut Message<'_>, tokens: &[u32]) {
+        let long = |token: u32| {
+            // All ones for a token of two bytes, 0 for one of four.
+            let two = (i64::from(token) - 0x1_0000) >> 63;
+            let argument = i64::from(token.swap_bytes()) << 8 >> (two & 16);
+            ((argument + 0x1a + two) as u64, (5 + 2 * two) as usize)
+        };
+        let any = |token: u32| {
+            let one = u64::from(token >= 24);
+            let (two, four) = (u64::from(token >= 0x100), u64::from(token >= 0x1_0000));
+            let bytes = one + two + 2 * four;
+            let head = if one > 0 { 0x17 + one + two + four } else { u64::from(token) };
+            let argument = u64::from(token.swap_bytes()) >> (32 - 8 * bytes);
+            (argument << 8 | head, 1 + bytes as usize)
+        };
+        out.put_each(tokens, long, any);
+    }
+
     #[inline]
     fn head(out: &mut Message<'_>, major: u8, n: u64) {
         match n {
@@ -48,29 +67,12 @@ impl Encode for Cbor {
 
     #[inline]
     fn tokens(&mut self, out: &mut Message<'_>, tokens: &[u32]) {
-        // Token by token nothing is branched on: texts mix short tokens and long ones.
-        if are_long(tokens) {
-            out.put_each(tokens, |token| {
-                let four = token >= 0x1_0000;
-                let big_endian = token.swap_bytes();
-                let argument = if four { big_endian } else { big_endian >> 16 };
-                (u64::from(argument) << 8 | (0x19 + u64::from(four)), 3 + 2 * usize::from(four))
-            });
-        } else {
-            out.put_each(tokens, |token| {
-                let one = u64::from(token >= 24);
-                let (two, four) = (u64::from(token >= 0x100), u64::from(token >= 0x1_0000));
-                let bytes = one + two + 2 * four;
-                let head = if one > 0 { 0x17 + one + two + four } else { u64::from(token) };
-                let argument = u64::from(token.swap_bytes()) >> (32 - 8 * bytes);
-                (argument << 8 | head, 1 + bytes as usize)
-            });
-        }
+        Self::put_tokens(out, tokens);
     }
 
     #[inline]
     fn repeat(&mut self, out: &mut Message<'_>, tokens: &[u32], tail: &Tail) {
-        self.tokens(out, tokens);
+        Self::put_tokens(out, tokens);
         out.put_tail(tail);
     }
 

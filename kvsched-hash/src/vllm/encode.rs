@@ -83,6 +83,12 @@ impl<'a> Message<'a> {
         self.len += bytes.len();
     }
 
+    /// Becomes the first `len` bytes of another.
+    pub(crate) fn begin_as(&mut self, other: &Self, len: usize) {
+        self.buffer[..len].copy_from_slice(&other.buffer[..len]);
+        self.len = len;
+    }
+
     /// Keeps the first `len` bytes.
     #[inline]
     pub(crate) fn truncate(&mut self, len: usize) {
@@ -123,14 +129,28 @@ impl<'a> Message<'a> {
     }
 
     /// Appends a value of 1 to 5 bytes for each token: of a little-endian word so many bytes.
+    /// `long` is for tokens of at least two bytes, as those of words are; `any` for all.
+    ///
+    /// Token by token nothing is branched on: texts mix short tokens and long ones.
     #[inline(always)]
-    pub(crate) fn put_each(&mut self, tokens: &[u32], encode: impl Fn(u32) -> (u64, usize)) {
+    pub(crate) fn put_each(
+        &mut self,
+        tokens: &[u32],
+        long: impl Fn(u32) -> (u64, usize),
+        any: impl Fn(u32) -> (u64, usize),
+    ) {
         let (whole, rest) = tokens.as_chunks::<LANES>();
-        for tokens in whole {
-            // A fixed number is unrolled.
-            self.put_few(tokens, &encode);
+        if are_long(tokens) {
+            for tokens in whole {
+                // A fixed number is unrolled.
+                self.put_few(tokens, &long);
+            }
+        } else {
+            for tokens in whole {
+                self.put_few(tokens, &any);
+            }
         }
-        self.put_few(rest, &encode);
+        self.put_few(rest, &any);
     }
 
     #[inline(always)]
@@ -153,9 +173,15 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Whether all tokens are above 255, as those of words are.
-#[inline]
-pub(crate) fn are_long(tokens: &[u32]) -> bool {
-    // Not `all`, which stops at the first and so is not done by vector instructions.
-    tokens.iter().fold(true, |long, &token| long & (token >= 0x100))
+/// Whether all tokens are above 255 and none above 2³¹.
+#[inline(always)]
+fn are_long(tokens: &[u32]) -> bool {
+    // In lanes, as vector instructions have them, and not with `all`, which stops at the first.
+    let mut lanes = [0; 4];
+    let (whole, rest) = tokens.as_chunks::<4>();
+    for tokens in whole {
+        lanes = std::array::from_fn(|i| lanes[i] | tokens[i].wrapping_sub(0x100));
+    }
+    let rest = rest.iter().map(|token| token.wrapping_sub(0x100));
+    lanes.into_iter().chain(rest).fold(0, |all, lane| all | lane) < 1 << 31
 }

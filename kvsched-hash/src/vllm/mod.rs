@@ -80,10 +80,10 @@ impl VllmScheme {
         &self,
         span: &Span<'_>,
         parent: Digest,
-        sink: impl FnMut(&Digest),
-    ) -> Result<(), HashError> {
+        sink: impl FnMut(Digest),
+    ) -> Result<Digest, HashError> {
         if span.blocks == 0 {
-            return Ok(());
+            return Ok(parent);
         }
         let keys = ExtraKeys::new(self.rules, &span.extras, span.start, span.lookahead)?;
         self.hash_keyed(span, keys, parent, sink)
@@ -95,8 +95,8 @@ impl VllmScheme {
         span: &Span<'_>,
         stored: &Stored<'_>,
         parent: Digest,
-        sink: impl FnMut(&Digest),
-    ) -> Result<(), HashError> {
+        sink: impl FnMut(Digest),
+    ) -> Result<Digest, HashError> {
         let keys = AnnouncedBlocks::new(self.rules, stored, span.block_size)?;
         self.hash_keyed(span, keys, parent, sink)
     }
@@ -106,41 +106,39 @@ impl VllmScheme {
         span: &Span<'_>,
         keys: K,
         parent: Digest,
-        sink: impl FnMut(&Digest),
-    ) -> Result<(), HashError> {
+        sink: impl FnMut(Digest),
+    ) -> Result<Digest, HashError> {
         check_tokens(span.tokens, span.start)?;
         let window = span.block_size + span.lookahead;
         let size = 128 + window * 5 + keys.bound(window) + SLACK + sha256::PADDING;
         let cbor = self.algorithm.is_cbor();
-        scratch::with(2 * size, |buffer| {
+        Ok(scratch::with(2 * size, |buffer| {
             let (a, b) = buffer.split_at_mut(size);
             let messages = [Message::new(a), Message::new(b)];
             let (cbor_to, pickle_to) = (&mut Cbor, &mut Pickle::default());
             if self.rules.int_digests {
                 let [this, _] = messages;
-                if cbor {
-                    self.hash_ints(cbor_to, this, span, keys, parent, sink);
+                return if cbor {
+                    self.hash_ints(cbor_to, this, span, keys, parent, sink)
                 } else {
-                    self.hash_ints(pickle_to, this, span, keys, parent, sink);
-                }
-                return;
+                    self.hash_ints(pickle_to, this, span, keys, parent, sink)
+                };
             }
             match (cbor, self.algorithm.is_cryptographic()) {
                 (true, true) => {
-                    self.hash_bytes::<_, _, Sha256>(cbor_to, messages, span, keys, &parent, sink);
+                    self.hash_bytes::<_, _, Sha256>(cbor_to, messages, span, keys, &parent, sink)
                 }
                 (true, false) => {
-                    self.hash_bytes::<_, _, Xxh3>(cbor_to, messages, span, keys, &parent, sink);
+                    self.hash_bytes::<_, _, Xxh3>(cbor_to, messages, span, keys, &parent, sink)
                 }
                 (false, true) => {
-                    self.hash_bytes::<_, _, Sha256>(pickle_to, messages, span, keys, &parent, sink);
+                    self.hash_bytes::<_, _, Sha256>(pickle_to, messages, span, keys, &parent, sink)
                 }
                 (false, false) => {
-                    self.hash_bytes::<_, _, Xxh3>(pickle_to, messages, span, keys, &parent, sink);
+                    self.hash_bytes::<_, _, Xxh3>(pickle_to, messages, span, keys, &parent, sink)
                 }
             }
-        });
-        Ok(())
+        }))
     }
 
     /// Hashes where digests are numbers, whose width differs, so that one must be there before
@@ -152,13 +150,14 @@ impl VllmScheme {
         span: &Span<'_>,
         mut keys: K,
         mut parent: Digest,
-        mut sink: impl FnMut(&Digest),
-    ) {
+        mut sink: impl FnMut(Digest),
+    ) -> Digest {
         for block in 0..span.blocks {
             self.write(to, &mut message, span, block, &mut keys, &parent);
             parent = digest(self.algorithm, &mut message);
-            sink(&parent);
+            sink(parent);
         }
+        parent
     }
 
     /// Hashes where digests are bytes.
@@ -169,32 +168,37 @@ impl VllmScheme {
     fn hash_bytes<E: Encode, K: Keys, C: Chain>(
         &self,
         to: &mut E,
-        [mut this, mut next]: [Message<'_>; 2],
+        [mut a, mut b]: [Message<'_>; 2],
         span: &Span<'_>,
         mut keys: K,
         parent: &Digest,
-        mut sink: impl FnMut(&Digest),
-    ) {
-        let form = self.write(to, &mut this, span, 0, &mut keys, parent);
+        mut sink: impl FnMut(Digest),
+    ) -> Digest {
+        let (mut this, mut next) = (&mut a, &mut b);
+        let form = self.write(to, this, span, 0, &mut keys, parent);
         this.patch_digest(form.parent, parent);
-        C::seal(&mut this);
+        C::seal(this);
         // Without extra keys only parent and tokens differ from message to message.
         let repeats = keys.is_none() && span.lookahead == 0 && span.block_size <= 8192;
-        for block in 1..=span.blocks {
-            if block < span.blocks {
-                if repeats && block > 1 {
-                    next.truncate(form.tokens);
-                    to.repeat(&mut next, span.block(block), &form.tail);
-                } else {
-                    self.write(to, &mut next, span, block, &mut keys, parent);
-                }
-                C::seal(&mut next);
+        if repeats {
+            next.begin_as(this, form.tokens);
+        }
+        for block in 1..span.blocks {
+            if repeats {
+                next.truncate(form.tokens);
+                to.repeat(next, span.block(block), &form.tail);
+            } else {
+                self.write(to, next, span, block, &mut keys, parent);
             }
-            let link = C::of(&this);
-            link.put(&mut next, form.parent);
-            sink(&link.digest());
+            C::seal(next);
+            let link = C::of(this);
+            link.put(next, form.parent);
+            sink(link.digest());
             std::mem::swap(&mut this, &mut next);
         }
+        let last = C::of(this).digest();
+        sink(last);
+        last
     }
 
     /// Writes a block's hash input and tells what stands where in it.

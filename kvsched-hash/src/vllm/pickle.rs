@@ -9,7 +9,7 @@
 //! character). With an in-process engine two items may share an identifier object; the CBOR
 //! algorithms do not have that ambiguity.
 
-use super::encode::{Encode, Message, Tail, are_long};
+use super::encode::{Encode, Message, Tail};
 use crate::Digest;
 
 const PROTOCOL_5: [u8; 2] = [0x80, 5];
@@ -92,6 +92,21 @@ impl Pickle {
         }
     }
 
+    #[inline(always)]
+    fn put_tokens(out: &mut Message<'_>, tokens: &[u32]) {
+        let long = |token| {
+            // 3 for a token of two bytes, 0 for one of four: so far are the opcodes apart.
+            let two = u64::from(token).wrapping_sub(0x1_0000) >> 62;
+            ((u64::from(token) << 8) + u64::from(b'J') + two, 5 - (two & 2) as usize)
+        };
+        let any = |token| {
+            let (two, four) = (u64::from(token >= 0x100), u64::from(token >= 0x1_0000));
+            let opcode = u64::from(b'K') + 2 * two - 3 * four;
+            (u64::from(token) << 8 | opcode, (2 + two + 2 * four) as usize)
+        };
+        out.put_each(tokens, long, any);
+    }
+
     /// A length-prefixed value; one of a frame's size stands outside of frames.
     fn sized(&mut self, out: &mut Message<'_>, short: u8, long: u8, data: &[u8]) {
         let unframed = data.len() >= FRAME_TARGET;
@@ -147,26 +162,14 @@ impl Encode for Pickle {
         if self.frame.is_none() || !fits {
             return tokens.iter().for_each(|&t| self.int(out, i64::from(t)));
         }
-        // Token by token nothing is branched on: texts mix short tokens and long ones.
-        if are_long(tokens) {
-            out.put_each(tokens, |token| {
-                let four = u64::from(token >= 0x1_0000);
-                (u64::from(token) << 8 | (u64::from(b'M') - 3 * four), 3 + 2 * four as usize)
-            });
-        } else {
-            out.put_each(tokens, |token| {
-                let (two, four) = (u64::from(token >= 0x100), u64::from(token >= 0x1_0000));
-                let opcode = u64::from(b'K') + 2 * two - 3 * four;
-                (u64::from(token) << 8 | opcode, (2 + two + 2 * four) as usize)
-            });
-        }
+        Self::put_tokens(out, tokens);
     }
 
     #[inline]
     fn repeat(&mut self, out: &mut Message<'_>, tokens: &[u32], tail: &Tail) {
         // A message so short is one frame.
         self.frame = Some(PROTOCOL_5.len());
-        self.tokens(out, tokens);
+        Self::put_tokens(out, tokens);
         out.put_tail(tail);
         self.close_frame(out);
     }
