@@ -1,5 +1,6 @@
 //! Chains: runs of consecutive blocks, stored once for the whole fleet.
 
+use crate::run::Run;
 use crate::shared::{Pin, Words};
 use kvsched_core::{BlockHash, EndpointId};
 use std::sync::OnceLock;
@@ -212,10 +213,18 @@ impl Chain {
     }
 }
 
-/// All chains. They stay where they are, and a number is given again after its chain has ended.
+/// All chains, and what writers know of each. They stay where they are, and a number is given again
+/// after its chain has ended.
 #[derive(Debug)]
 pub(crate) struct Chains {
-    pages: Box<[OnceLock<Box<[Chain]>>]>,
+    pages: Box<[OnceLock<Page>]>,
+}
+
+#[derive(Debug)]
+struct Page {
+    chains: Box<[Chain]>,
+    /// Apart, so that a reader's cache holds chains only.
+    runs: Box<[Run]>,
 }
 
 impl Chains {
@@ -225,7 +234,12 @@ impl Chains {
 
     /// Bytes apart from the pages.
     pub(crate) const fn fixed_bytes() -> usize {
-        PAGES * size_of::<OnceLock<Box<[Chain]>>>()
+        PAGES * size_of::<OnceLock<Page>>()
+    }
+
+    /// Bytes that the room for so many chains takes.
+    pub(crate) const fn bytes(chains: usize) -> usize {
+        chains * (size_of::<Chain>() + size_of::<Run>())
     }
 
     #[inline]
@@ -241,6 +255,12 @@ impl Chains {
         (FIRST_PAGE as usize) << (page / 4)
     }
 
+    #[inline]
+    fn page(&self, number: u32) -> Option<(&Page, usize)> {
+        let (page, i) = Self::position(number.max(1));
+        Some((self.pages.get(page)?.get()?, i))
+    }
+
     /// How many chains the room for `number` brings, if it is not there yet.
     pub(crate) fn missing(&self, number: u32) -> Option<usize> {
         let (page, _) = Self::position(number);
@@ -251,18 +271,42 @@ impl Chains {
     /// The chain of that number, if there ever was one.
     #[inline]
     pub(crate) fn get(&self, number: u32) -> Option<&Chain> {
-        let (page, i) = Self::position(number.max(1));
-        self.pages.get(page)?.get()?.get(i)
+        let (page, i) = self.page(number)?;
+        page.chains.get(i)
+    }
+
+    /// What writers know of a chain that there is or was.
+    ///
+    /// # Panics
+    ///
+    /// If there never was one.
+    #[inline]
+    pub(crate) fn run(&self, number: u32) -> &Run {
+        match self.page(number) {
+            Some((page, i)) => &page.runs[i],
+            None => unreachable!("chain {number} was never given out"),
+        }
+    }
+
+    /// Both.
+    #[inline]
+    pub(crate) fn with_run(&self, number: u32) -> Option<(&Chain, &Run)> {
+        let (page, i) = self.page(number)?;
+        Some((page.chains.get(i)?, page.runs.get(i)?))
     }
 
     /// Makes room for the chain of that number, and those that share its page; returns the bytes
     /// that takes.
     pub(crate) fn create(&self, number: u32) -> usize {
         let (page, _) = Self::position(number);
+        let len = Self::page_len(page);
         let mut bytes = 0;
         self.pages[page].get_or_init(|| {
-            bytes = Self::page_len(page) * size_of::<Chain>();
-            (0..Self::page_len(page)).map(|_| Chain::new()).collect()
+            bytes = Self::bytes(len);
+            Page {
+                chains: (0..len).map(|_| Chain::new()).collect(),
+                runs: (0..len).map(|_| Run::default()).collect(),
+            }
         });
         bytes
     }

@@ -4,23 +4,29 @@ use crate::chain::Entry;
 use crate::detail::{self, Detail, Plane};
 use crate::group::Grouping;
 use crate::loose::{Hybrid, LooseGroup};
-use crate::write::{Owner, Write};
+use crate::owner::Owner;
+use crate::write::Write;
 use crate::{GroupError, GroupRule, holders};
 use kvsched_core::{EndpointId, Group, Tier};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl<'a> Write<'a> {
-    /// Makes sure there is room for an endpoint's state and its group has a rule.
-    pub(crate) fn meet(&mut self, endpoint: EndpointId, group: Group) {
-        let known = self.own.owners.get(endpoint.index());
+    /// Makes sure there is room for an endpoint's state and its group has a rule. False if only a writer
+    /// who is alone can.
+    pub(crate) fn meet(&mut self, endpoint: EndpointId, group: Group) -> bool {
+        let known = self.known(endpoint);
         if known.is_some_and(|o| o.groups.iter().any(|&(id, _)| id == group)) {
-            return;
+            return true;
         }
-        let plain = Grouping::plain(self.own.unit);
-        self.declare(endpoint, group, plain);
+        if self.is_alone {
+            let plain = Grouping::plain(self.own.unit);
+            self.declare(endpoint, group, plain);
+        }
+        self.is_alone
     }
 
+    /// Needs to be alone.
     pub(crate) fn set_group(
         &mut self,
         endpoint: EndpointId,
@@ -32,7 +38,7 @@ impl<'a> Write<'a> {
             return Err(GroupError::Endpoint(endpoint));
         }
         let rule = Grouping::new(group, rule, block_size, self.own.unit)?;
-        if let Some(owner) = self.own.owners.get(endpoint.index()) {
+        if let Some(owner) = self.known(endpoint) {
             match owner.groups.iter().find(|&&(id, _)| id == group) {
                 Some(&(_, old)) if old == rule => return Ok(()),
                 Some(_) if self.group_holds(owner, endpoint, group) => {
@@ -46,7 +52,7 @@ impl<'a> Write<'a> {
     }
 
     pub(crate) fn group_holds(&self, owner: &Owner, endpoint: EndpointId, group: Group) -> bool {
-        if let Some(loose) = owner.loose.iter().find(|g| g.group == group) {
+        if let Some(loose) = owner.loose(group) {
             return !loose.is_empty();
         }
         owner.chains.iter().filter_map(|&n| self.map.chains.get(n)).any(|chain| {
@@ -58,16 +64,27 @@ impl<'a> Write<'a> {
         })
     }
 
+    /// Makes room for what is known of an endpoint.
+    pub(crate) fn admit(&mut self, endpoint: EndpointId) {
+        let at = self.own.in_lane(endpoint);
+        let pin = self.pin;
+        let owners = &mut self.lane_of(endpoint).owners;
+        let room = owners.capacity();
+        if owners.len() <= at {
+            owners.resize_with(at + 1, Owner::default);
+        }
+        pin.recount(room * size_of::<Owner>(), owners.capacity() * size_of::<Owner>());
+    }
+
     /// Gives a group that holds nothing its rule.
     pub(crate) fn declare(&mut self, endpoint: EndpointId, group: Group, rule: Grouping) {
-        let owners = &mut self.own.owners;
-        if owners.len() <= endpoint.index() {
-            owners.resize_with(endpoint.index() + 1, Owner::default);
-            self.map.endpoints.store(owners.len(), Ordering::Release);
-        }
-        let owner = &mut owners[endpoint.index()];
+        self.admit(endpoint);
+        let endpoints = self.map.endpoints.load(Ordering::Relaxed).max(endpoint.index() + 1);
+        self.map.endpoints.store(endpoints, Ordering::Release);
+        let pin = self.pin;
+        let owner = self.owner_mut(endpoint);
         let before: Vec<Group> = owner.chained().collect();
-        let bytes = owner.group_bytes();
+        let bytes = owner.bytes();
         owner.groups.retain(|&(id, _)| id != group);
         owner.groups.push((group, rule));
         owner.groups.sort_unstable_by_key(|&(id, _)| id);
@@ -77,8 +94,7 @@ impl<'a> Write<'a> {
             owner.loose.push(Arc::new(LooseGroup::new(group, rule)));
         }
         let after: Vec<Group> = owner.chained().collect();
-        self.own.group_bytes += owner.group_bytes();
-        self.own.group_bytes -= bytes;
+        pin.recount(bytes, owner.bytes());
         if before != after && owner.entries > 0 {
             self.regroup(endpoint, before.first().copied(), &after);
         }
@@ -87,7 +103,7 @@ impl<'a> Write<'a> {
 
     /// Rewrites what `endpoint` holds after other groups than before must agree.
     pub(crate) fn regroup(&mut self, endpoint: EndpointId, plain: Option<Group>, groups: &[Group]) {
-        let mut chains = self.own.owners[endpoint.index()].chains.clone();
+        let mut chains = self.owner(endpoint).chains.clone();
         chains.sort_unstable();
         chains.dedup();
         for number in chains {
@@ -110,7 +126,7 @@ impl<'a> Write<'a> {
 
     /// Lets readers know the loose groups of `endpoint`.
     pub(crate) fn publish_loose(&self, endpoint: EndpointId) {
-        let owner = &self.own.owners[endpoint.index()];
+        let owner = self.owner(endpoint);
         let published = self.map.hybrids.load();
         let mut hybrids: Vec<Hybrid> =
             published.iter().filter(|h| h.endpoint != endpoint).cloned().collect();

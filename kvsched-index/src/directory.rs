@@ -1,6 +1,8 @@
 //! Block hash to place: one cache line a question, nothing ever moves under a reader.
 
 use crate::chain::Place;
+use crate::counts::Counts;
+pub(crate) use crate::counts::DirectoryCounts;
 use crate::mix::mix;
 use crate::shared::{self, Lines, Pin, WritePin};
 use crate::table::{TAG_BITS, Table, home, is_full, place_of, roomy, slot_of};
@@ -23,10 +25,6 @@ pub(crate) struct Directory {
     /// A power of two of them.
     shards: Box<[Lines]>,
 }
-
-/// What only the writer knows of the directory: entries of each shard.
-#[derive(Debug)]
-pub(crate) struct DirectoryCounts(Box<[u32]>);
 
 /// A hash as the directory sees it.
 #[derive(Clone, Copy)]
@@ -59,17 +57,22 @@ fn prefetch(shard: &Lines, key: Key, pin: &Pin) {
 }
 
 impl Directory {
-    /// One for an index of so many bytes, if they are bounded.
-    pub(crate) fn new(budget: Option<usize>) -> (Self, DirectoryCounts) {
+    /// One for an index of so many bytes, if they are bounded, that one or several write.
+    pub(crate) fn new(budget: Option<usize>, is_shared: bool) -> (Self, DirectoryCounts) {
         let worth = budget.map_or(MOST_SHARDS, |bytes| bytes / WORTH_A_SHARD);
         let shards = worth.clamp(LEAST_SHARDS, MOST_SHARDS).next_power_of_two();
-        let counts = DirectoryCounts(vec![0; shards].into());
+        let counts = DirectoryCounts::new(shards, is_shared);
         (Self { shards: (0..shards).map(Lines::empty).collect() }, counts)
     }
 
-    /// Bytes of the directory apart from its tables.
-    pub(crate) fn fixed_bytes(&self) -> usize {
-        self.shards.len() * (size_of::<Lines>() + size_of::<u32>())
+    /// Independent tables, a power of two.
+    pub(crate) fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Bytes of the directory and its counts apart from its tables.
+    pub(crate) fn fixed_bytes(&self, counts: &DirectoryCounts) -> usize {
+        self.shards.len() * size_of::<Lines>() + counts.bytes()
     }
 
     #[inline]
@@ -98,12 +101,12 @@ impl Directory {
 
     /// For many insertions.
     #[inline]
-    pub(crate) fn inserting<'w>(
+    pub(crate) fn inserting<'w, const ALONE: bool>(
         &'w self,
-        counts: &'w mut DirectoryCounts,
+        counts: &'w DirectoryCounts,
         pin: &'w WritePin,
-    ) -> Inserting<'w> {
-        Inserting { shards: &self.shards, counts: &mut counts.0[..self.shards.len()], pin }
+    ) -> Inserting<'w, ALONE> {
+        Inserting { shards: &self.shards, counts: counts.get(), pin }
     }
 
     /// Makes room for `entries` in all, evenly spread as hashes are.
@@ -123,19 +126,20 @@ impl Directory {
         &self,
         hash: BlockHash,
         place: Place,
-        counts: &mut DirectoryCounts,
+        counts: &DirectoryCounts,
+        is_alone: bool,
         pin: &WritePin,
     ) {
         let key = Key::of(hash);
         let shard = self.shard(key);
+        let mut held = counts.get().hold(key.among(self.shards.len()), is_alone);
         let table = Table::of(shard.get(pin));
         if !table.take(key.tag, slot_of(key.tag, place)) {
             debug_assert!(false, "{hash} is not at {place:?}");
             return;
         }
-        let count = &mut counts.0[key.among(self.shards.len())];
-        *count -= 1;
-        let count = *count as usize;
+        held.count -= 1;
+        let count = held.count as usize;
         if count == 0 {
             shard.replace(None, pin);
         } else if !is_full(count * 3, table.buckets()) && shard.room(roomy(count)) < table.buckets()
@@ -146,9 +150,9 @@ impl Directory {
 
     /// Gives spare buckets back.
     pub(crate) fn fit(&self, counts: &DirectoryCounts, pin: &WritePin) {
-        for (shard, &count) in self.shards.iter().zip(counts.0.iter()) {
+        for (i, shard) in self.shards.iter().enumerate() {
             // A little room, so that the next few entries do not grow it again.
-            let enough = roomy(count as usize);
+            let enough = roomy(counts.of(i));
             if shard.room(enough) < shard.get(pin).len() {
                 Self::resize(shard, enough, pin);
             }
@@ -172,22 +176,20 @@ impl Directory {
 
     /// Whether counts and the first word of every bucket are what the slots say, for `validate`.
     pub(crate) fn counts_agree(&self, counts: &DirectoryCounts, pin: &Pin) -> bool {
-        self.shards
-            .iter()
-            .zip(counts.0.iter())
-            .all(|(shard, &count)| Table::of(shard.get(pin)).validated() == Some(count as usize))
+        let entries = |shard: &Lines| Table::of(shard.get(pin)).validated();
+        self.shards.iter().enumerate().all(|(i, shard)| entries(shard) == Some(counts.of(i)))
     }
 }
 
-/// A directory to which entries are added.
+/// A directory to which entries are added, by the only writer or beside others.
 #[derive(Debug)]
-pub(crate) struct Inserting<'w> {
+pub(crate) struct Inserting<'w, const ALONE: bool> {
     shards: &'w [Lines],
-    counts: &'w mut [u32],
+    counts: Counts<'w>,
     pin: &'w WritePin,
 }
 
-impl Inserting<'_> {
+impl<const ALONE: bool> Inserting<'_, ALONE> {
     /// As [`Directory::prefetch`].
     #[inline]
     pub(crate) fn prefetch(&self, hash: BlockHash) {
@@ -199,7 +201,7 @@ impl Inserting<'_> {
     /// have. Returns the place it already had.
     #[inline]
     pub(crate) fn find_or_insert(
-        &mut self,
+        &self,
         hash: BlockHash,
         place: Place,
         is_it: impl FnMut(Place) -> bool,
@@ -207,35 +209,35 @@ impl Inserting<'_> {
         let key = Key::of(hash);
         let number = key.among(self.shards.len());
         let shard = &self.shards[number];
+        let mut held = self.counts.hold(number, ALONE);
         let table = Table::of(shard.get(self.pin));
         let slot = slot_of(key.tag, place);
-        let count = self.counts[number];
-        let known = if is_full(count as usize + 1, table.buckets()) {
-            self.find_or_grow(shard, key.tag, slot, is_it)
+        let known = if is_full(held.count as usize + 1, table.buckets()) {
+            find_or_grow(shard, key.tag, slot, self.pin, is_it)
         } else {
             table.find_or_put(key.tag, slot, is_it)
         };
-        self.counts[number] = count + u32::from(known.is_none());
+        held.count += u32::from(known.is_none());
         known
     }
+}
 
-    /// As `find_or_insert`, where another entry asks for a larger table.
-    #[cold]
-    fn find_or_grow(
-        &self,
-        shard: &Lines,
-        tag: u64,
-        slot: u64,
-        is_it: impl FnMut(Place) -> bool,
-    ) -> Option<Place> {
-        let table = Table::of(shard.get(self.pin));
-        let known = table.find(tag, is_it);
-        if known.is_none() {
-            Directory::resize(shard, table.buckets() + 1, self.pin);
-            Table::of(shard.get(self.pin)).put(tag, slot);
-        }
-        known
+/// As [`Inserting::find_or_insert`], where another entry asks for a larger table.
+#[cold]
+fn find_or_grow(
+    shard: &Lines,
+    tag: u64,
+    slot: u64,
+    pin: &WritePin,
+    is_it: impl FnMut(Place) -> bool,
+) -> Option<Place> {
+    let table = Table::of(shard.get(pin));
+    let known = table.find(tag, is_it);
+    if known.is_none() {
+        Directory::resize(shard, table.buckets() + 1, pin);
+        Table::of(shard.get(pin)).put(tag, slot);
     }
+    known
 }
 
 #[cfg(test)]
@@ -251,6 +253,7 @@ mod tests {
         #[test]
         fn a_directory_is_a_map(
             ops in proptest::collection::vec((0u8..8, 0u64..700), 0..3000), crowd in 0u32..3,
+            is_shared in proptest::bool::ANY,
         ) {
             let hash_of = |n: u64| match crowd {
                 0 => BlockHash(n),
@@ -258,18 +261,23 @@ mod tests {
                 // Neighbours in one shard.
                 _ => BlockHash((n << 6).wrapping_mul(0xf1de_83e1_9937_733d)),
             };
-            let (directory, mut counts) = Directory::new(None);
+            let (directory, counts) = Directory::new(None, is_shared);
             let mut own = Exclusive::new(directory);
             let mut truth = HashMap::new();
             for (op, n) in ops {
                 let (directory, pin) = own.write();
                 let place = Place { chain: n as u32 + 1, offset: (n % 100) as u16 };
                 if op < 5 {
-                    let mut entries = directory.inserting(&mut counts, &pin);
-                    let before = entries.find_or_insert(hash_of(n), place, |p| p == place);
+                    let before = if is_shared {
+                        let entries = directory.inserting::<false>(&counts, &pin);
+                        entries.find_or_insert(hash_of(n), place, |p| p == place)
+                    } else {
+                        let entries = directory.inserting::<true>(&counts, &pin);
+                        entries.find_or_insert(hash_of(n), place, |p| p == place)
+                    };
                     proptest::prop_assert_eq!(before, truth.insert(n, place));
                 } else if truth.remove(&n).is_some() {
-                    directory.remove(hash_of(n), place, &mut counts, &pin);
+                    directory.remove(hash_of(n), place, &counts, !is_shared, &pin);
                 }
                 if op == 7 && n < 5 {
                     directory.fit(&counts, &pin);

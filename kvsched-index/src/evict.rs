@@ -3,37 +3,21 @@
 use crate::chain::{Chain, Entry};
 use crate::detail::{self, Detail};
 use crate::holders;
-use crate::write::{Run, Write};
+use crate::numbers::SPARE;
+use crate::write::Write;
 use std::sync::atomic::Ordering;
 
-/// Chains that a store finds free, if it has so many blocks.
-const SPARE: usize = 16;
-
 impl<'a> Write<'a> {
-    /// Bytes that stay whatever is forgotten: the room of chains.
-    fn room(&self) -> usize {
-        self.own.chain_bytes + self.own.runs.capacity() * size_of::<Run>()
-    }
-
-    /// Whether there may be room for so many more chains: together they take three quarters of the
-    /// budget at most, so that there is something left to put into them.
-    pub(crate) fn may_grow(&self, chains: usize) -> bool {
-        let more = chains * (size_of::<Chain>() + size_of::<Run>());
-        self.own.budget.is_none_or(|budget| self.room() + more <= budget / 4 * 3)
-    }
-
     /// Before a store of so many blocks: where chains may not become more, sees to it that some are
-    /// free.
-    pub(crate) fn keep_room(&mut self, blocks: usize) {
-        let numbers = self.own.runs.len();
-        let has_room = |chains| self.may_grow(chains);
-        if self.own.budget.is_none()
-            || self.own.chains + blocks.min(SPARE) < numbers - numbers / 16
-            || self.map.chains.missing((numbers + SPARE) as u32).is_none_or(has_room)
-        {
-            return;
+    /// free. False if only a writer who is alone can.
+    pub(crate) fn keep_room(&mut self, blocks: usize) -> bool {
+        if self.own.budget.is_none() || self.own.numbers.has_room(blocks, &self.map.chains) {
+            return true;
         }
-        self.evict(usize::MAX, self.own.chains / 8 + SPARE);
+        if self.is_alone {
+            self.evict(usize::MAX, self.own.numbers.alive() / 8 + SPARE);
+        }
+        self.is_alone
     }
 
     /// Forgets the coldest tails until the index fits its budget with an eighth to spare.
@@ -54,21 +38,21 @@ impl<'a> Write<'a> {
         }
         self.sweep(usize::MAX);
         self.trim();
-        let room = self.room() + self.own.fixed_bytes;
+        let room = self.own.numbers.bytes() + self.own.fixed_bytes;
         let goal = budget - budget.saturating_sub(room) / 8;
-        while self.bytes() > goal && self.own.blocks > 0 {
+        while self.bytes() > goal && self.blocks() > 0 {
             // At the average price; the next round corrects it.
             let over = self.bytes() - goal;
-            let price = (self.bytes().saturating_sub(room) / self.own.blocks).max(1);
+            let price = (self.bytes().saturating_sub(room) / self.blocks()).max(1);
             self.evict(over / price + 1, usize::MAX);
             self.trim();
         }
         // Without chains, what is left are the blocks of loose groups.
-        let mut largest: Vec<_> = self.own.owners.iter().flat_map(|o| o.loose.clone()).collect();
+        let mut largest: Vec<_> = self.owners_mut().flat_map(|o| o.loose.clone()).collect();
         largest.sort_by_key(|group| group.len());
         while self.bytes() > budget {
             let Some(group) = largest.pop() else { return };
-            self.own.evicted += group.len() as u64;
+            self.own.evicted.fetch_add(group.len() as u64, Ordering::Relaxed);
             group.clear(self.pin);
             self.trim();
         }
@@ -76,16 +60,17 @@ impl<'a> Write<'a> {
 
     /// Forgets about `most` blocks, or until `chains` have ended, coldest tails first.
     fn evict(&mut self, most: usize, chains: usize) {
-        let fewest = self.own.chains.saturating_sub(chains);
-        let mut kept = vec![0u16; self.own.runs.len()];
-        let mut by_age = Vec::with_capacity(self.own.chains);
-        for (number, run) in self.own.runs.iter().enumerate().skip(1) {
-            let alive = self.map.chains.get(number as u32).is_some_and(|c| c.len() > 0);
-            if !alive {
+        let (numbers, alive) = (self.own.numbers.end(), self.own.numbers.alive());
+        let fewest = alive.saturating_sub(chains);
+        let mut kept = vec![0u16; numbers as usize];
+        let mut by_age = Vec::with_capacity(alive);
+        for number in 1..numbers {
+            if self.map.chains.get(number).is_none_or(|c| c.len() == 0) {
                 continue;
             }
-            by_age.push((self.own.clock.wrapping_sub(run.touched), number as u32));
-            if let Some(place) = run.parent.and_then(|p| self.map.place(p, self.pin)) {
+            let run = self.map.chains.run(number);
+            by_age.push((self.own.now().wrapping_sub(run.touched()), number));
+            if let Some(place) = run.parent().and_then(|p| self.map.place(p, self.pin)) {
                 let kept = &mut kept[place.chain as usize];
                 *kept = (*kept).max(place.offset + 1);
             }
@@ -93,16 +78,16 @@ impl<'a> Write<'a> {
         by_age.sort_unstable_by(|a, b| b.cmp(a));
         let mut evicted = 0;
         for (_, number) in by_age {
-            if evicted >= most || self.own.chains <= fewest {
+            if evicted >= most || self.own.numbers.alive() <= fewest {
                 break;
             }
             if let Some(chain) = self.map.chains.get(number) {
                 evicted += self.cut(number, chain, usize::from(kept[number as usize]));
             }
         }
-        self.own.evicted += evicted as u64;
+        self.own.evicted.fetch_add(evicted as u64, Ordering::Relaxed);
         // Soon the numbers of the chains that have ended will be needed again.
-        self.own.is_short = true;
+        self.is_short = true;
     }
 
     /// Takes everything from `len` on away from every holder; returns how many blocks that were.
@@ -110,6 +95,7 @@ impl<'a> Write<'a> {
         if len >= chain.len() {
             return 0;
         }
+        let pin = self.pin;
         let mut entries = Vec::new();
         holders::all(chain, self.pin, |entry| {
             entries.push(entry);
@@ -129,10 +115,10 @@ impl<'a> Write<'a> {
                 }
             }
         }
-        if !self.own.copies.is_empty() {
-            for word in &chain.hashes.get(self.pin)[len..chain.len()] {
+        for owner in self.owners_mut().filter(|owner| !owner.copies.is_empty()) {
+            for word in &chain.hashes.get(pin)[len..chain.len()] {
                 let gone = word.load(Ordering::Relaxed);
-                self.own.copies.retain(|(_, hash), _| hash.0 != gone);
+                owner.copies.retain(|(_, _, hash), _| hash.0 != gone);
             }
         }
         self.shrink(number, chain, usize::MAX)
@@ -141,14 +127,17 @@ impl<'a> Write<'a> {
     /// Gives spare room back.
     fn trim(&mut self) {
         self.map.directory.fit(&self.own.counts, self.pin);
-        self.own.names.sweep(self.map, self.pin);
-        self.own.copies.shrink_to_fit();
-        self.own.bytes = self.own.bytes.wrapping_add_signed(self.pin.take_bytes());
+        let (map, pin) = (self.map, self.pin);
+        self.change_names(|names| names.sweep(map, pin));
+        for owner in self.owners_mut() {
+            let before = owner.copies_bytes();
+            owner.copies.shrink_to_fit();
+            pin.recount(before, owner.copies_bytes());
+        }
     }
 
     /// Bytes allocated now.
-    fn bytes(&mut self) -> usize {
-        self.own.bytes = self.own.bytes.wrapping_add_signed(self.pin.take_bytes());
-        self.own.total_bytes()
+    fn bytes(&self) -> usize {
+        self.own.bytes.load(Ordering::Relaxed).wrapping_add_signed(self.pin.bytes())
     }
 }

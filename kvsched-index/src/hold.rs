@@ -22,7 +22,7 @@ impl<'a> Write<'a> {
     ) -> usize {
         let endpoint = holder.endpoint;
         let old = holders::find(chain, endpoint, self.pin);
-        let plain = self.own.is_plain(holder);
+        let plain = self.is_plain(holder);
         let held = old.map_or(0, |e| usize::from(e.blocks));
         if plain && old.is_none_or(|e| e.detail == 0) && from <= held {
             let blocks = held.max(to);
@@ -58,7 +58,7 @@ impl<'a> Write<'a> {
     ) -> u32 {
         let plane = Plane::new(holder.tier, holder.group);
         let details = self.details(chain);
-        let owner = &self.own.owners[holder.endpoint.index()];
+        let owner = self.owner(holder.endpoint);
         let groups = owner.chained().count() as u16;
         let room = chain.hashes.get(self.pin).len().max(to);
         let record = old.and_then(|e| Detail::of(e, chain.details.get(self.pin)));
@@ -97,7 +97,7 @@ impl<'a> Write<'a> {
     ) {
         let new = Entry { detail: at, ..Entry::plain(endpoint, 0) };
         let Some(record) = Detail::of(new, chain.details.get(self.pin)) else { return };
-        let owner = &self.own.owners[endpoint.index()];
+        let owner = self.owner(endpoint);
         let extent = record.extent();
         let blocks = record.leading(0, extent);
         let plain = blocks == extent && owner.plain().is_some_and(|plane| record.is_plain(plane));
@@ -126,30 +126,33 @@ impl<'a> Write<'a> {
 
     /// `endpoint` has its first entry in the chain.
     pub(crate) fn joined(&mut self, number: u32, endpoint: EndpointId) {
-        let owner = &mut self.own.owners[endpoint.index()];
+        let (map, pin) = (self.map, self.pin);
+        let owner = self.owner_mut(endpoint);
         owner.entries += 1;
         let room = owner.chains.capacity();
-        if owner.chains.len() == room && room > 2 * owner.entries {
-            // Half of it is of chains it has left.
-            owner.chains.sort_unstable();
-            owner.chains.dedup();
-            owner.chains.retain(|&n| {
-                let chain = self.map.chains.get(n);
-                chain.is_some_and(|c| holders::find(c, endpoint, self.pin).is_some())
-            });
-        }
-        if owner.chains.len() == owner.chains.capacity() {
-            owner.chains.reserve_exact(owner.chains.len() / 2 + 4);
+        if owner.chains.len() == room {
+            if room > 2 * owner.entries {
+                // Half of it is of chains it has left.
+                owner.chains.sort_unstable();
+                owner.chains.dedup();
+                owner.chains.retain(|&n| {
+                    let chain = map.chains.get(n);
+                    chain.is_some_and(|c| holders::find(c, endpoint, pin).is_some())
+                });
+            }
+            if owner.chains.len() == room {
+                owner.chains.reserve_exact(room / 2 + 4);
+                let now = owner.chains.capacity();
+                pin.recount(room * size_of::<u32>(), now * size_of::<u32>());
+            }
         }
         owner.chains.push(number);
-        self.own.owned_chains += owner.chains.capacity();
-        self.own.owned_chains -= room;
     }
 
     /// `endpoint` holds nothing of the chain any more.
     pub(crate) fn left(&mut self, chain: &Chain, endpoint: EndpointId) {
         holders::remove(chain, endpoint, self.pin);
-        self.own.owners[endpoint.index()].entries -= 1;
+        self.owner_mut(endpoint).entries -= 1;
     }
 
     /// `holder` no longer holds the block at `offset`; whether it did.
@@ -158,7 +161,7 @@ impl<'a> Write<'a> {
         let Some(old) = holders::find(chain, endpoint, self.pin) else { return false };
         if old.detail == 0 {
             let held = usize::from(old.blocks);
-            if !self.own.is_plain(holder) || offset >= held {
+            if !self.is_plain(holder) || offset >= held {
                 return false;
             }
             if offset + 1 == held {
@@ -172,7 +175,7 @@ impl<'a> Write<'a> {
             }
         } else if let Some(removed) = self.pierce(chain, holder, old, offset) {
             return removed;
-        } else if !self.own.holds_at(chain, holder, offset, self.pin) {
+        } else if !self.holds_at(chain, holder, offset) {
             return false;
         }
         let at = self.plane_of(chain, holder, Some(old), offset + 1);

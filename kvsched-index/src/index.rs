@@ -2,8 +2,9 @@ use crate::chain::Chains;
 use crate::directory::Directory;
 use crate::matcher::Residency;
 use crate::shared::Exclusive;
+use crate::turns;
 use crate::validate::validate;
-use crate::write::{Write, Writer};
+use crate::write::{Lane, Lanes, View, Write, Writers};
 use crate::{
     GroupError, GroupRule, Holder, IndexBuilder, IndexStats, PoolError, Repeat, StoreError,
     StoreOutcome,
@@ -19,13 +20,12 @@ use std::sync::atomic::AtomicUsize;
 /// [`Index::find_matches`].
 #[derive(Debug)]
 pub struct Index {
-    pub(crate) state: Exclusive<(Residency, Writer)>,
+    state: Exclusive<((Residency, Writers), Lane)>,
 }
 
-/// What readers see and what only writers know, of an index without blocks.
-pub(crate) fn parts(settings: &IndexBuilder) -> (Residency, Writer) {
-    let (directory, counts) = Directory::new(settings.byte_budget);
-    let bytes = directory.fixed_bytes() + Chains::fixed_bytes();
+/// What readers see and what only writers know, of an index without blocks that one or several write.
+pub(crate) fn parts(settings: &IndexBuilder, is_shared: bool) -> (Residency, Writers) {
+    let (directory, counts) = Directory::new(settings.byte_budget, is_shared);
     let map = Residency {
         directory,
         chains: Chains::new(),
@@ -35,10 +35,7 @@ pub(crate) fn parts(settings: &IndexBuilder) -> (Residency, Writer) {
         scopes: ArcSwap::default(),
         scope_count: AtomicUsize::new(0),
     };
-    let mut own =
-        Writer::new(counts, settings.block_size, settings.pending_blocks, settings.byte_budget);
-    own.bytes = bytes;
-    own.fixed_bytes = bytes;
+    let own = Writers::new(settings, &map, counts, is_shared);
     (map, own)
 }
 
@@ -50,14 +47,19 @@ impl Index {
     }
 
     pub(crate) fn new(settings: IndexBuilder) -> Self {
-        Self { state: Exclusive::new(parts(&settings)) }
+        Self { state: Exclusive::new((parts(&settings, false), Lane::default())) }
     }
 
     fn write<R>(&mut self, f: impl FnOnce(&mut Write<'_>) -> R) -> R {
-        let ((map, own), pin) = self.state.write();
-        let done = f(&mut Write { map, own, pin: &pin });
-        own.bytes = own.bytes.wrapping_add_signed(pin.take_bytes());
+        let ((parts, lane), pin) = self.state.write();
+        let done = f(&mut Write::alone(parts, Lanes::One(lane), &pin));
+        parts.1.book(&pin);
         done
+    }
+
+    pub(crate) fn view<R>(&self, f: impl FnOnce(View<'_>) -> R) -> R {
+        let (((map, own), lane), pin) = self.state.read();
+        f(View { map, own, lanes: &[lane], pin: &pin })
     }
 
     /// `holder` now holds `hashes`: consecutive blocks, the first of them after `parent`, or at
@@ -76,7 +78,7 @@ impl Index {
         hashes: &[BlockHash],
         repeat: Repeat,
     ) -> Result<StoreOutcome, StoreError> {
-        self.write(|w| w.store(holder, parent, hashes, repeat))
+        self.write(|w| w.store(holder, parent, hashes, repeat)).map(|stored| stored.outcome)
     }
 
     /// As [`Index::store`], for an engine that announces other hashes than ours: `engine[i]` is
@@ -93,15 +95,15 @@ impl Index {
         hashes: &[BlockHash],
         repeat: Repeat,
     ) -> Result<StoreOutcome, StoreError> {
-        self.write(|w| w.store_mapped(holder, parent, engine, hashes, repeat))
+        let stored = self.write(|w| w.store_mapped(holder, parent, engine, hashes, repeat));
+        stored.map(|stored| stored.outcome)
     }
 
     /// The block that an engine announced as `engine` to [`Index::store_mapped`]; `None` for one
     /// that nobody holds any more.
     #[must_use]
     pub fn resolve(&self, engine: EngineHash) -> Option<BlockHash> {
-        let ((map, own), pin) = self.state.read();
-        own.names.get(engine, map, &pin)
+        self.view(|view| turns::take(&view.own.names).get(engine, view.map, view.pin))
     }
 
     /// `holder` no longer holds `hashes`, in whatever order they come. Blocks it does not hold
@@ -134,8 +136,7 @@ impl Index {
     /// Whether `holder` holds the block, pending or not.
     #[must_use]
     pub fn holds(&self, holder: Holder, hash: BlockHash) -> bool {
-        let ((map, own), pin) = self.state.read();
-        own.holds(map, holder, hash, &pin)
+        self.view(|view| view.holds(holder, hash))
     }
 
     /// Says what a group of `endpoint` needs for a prefix to be usable. A group that is
@@ -195,8 +196,7 @@ impl Index {
     /// Tokens that one hash of a query stands for.
     #[must_use]
     pub fn block_size(&self) -> u32 {
-        let ((_, own), _) = self.state.read();
-        own.unit
+        self.view(|view| view.own.unit)
     }
 
     /// Makes room for so many blocks in all.
@@ -207,15 +207,13 @@ impl Index {
     /// Panics if the structure contradicts itself. For tests and fuzzing: it looks at everything.
     #[doc(hidden)]
     pub fn validate(&self) {
-        let ((map, own), pin) = self.state.read();
-        validate(map, own, &pin);
+        self.view(validate);
     }
 
     /// How much there is.
     #[must_use]
     pub fn stats(&self) -> IndexStats {
-        let ((map, own), _) = self.state.read();
-        own.stats(map)
+        self.view(|view| view.stats())
     }
 
     /// The longest usable prefix of a prompt on every endpoint, split by tier.
@@ -223,7 +221,7 @@ impl Index {
     /// `hashes` are the prompt's block hashes from the first. An engine computes at least one
     /// token itself, so leave out a block that ends with the prompt. `out` is overwritten.
     pub fn find_matches(&self, hashes: &[BlockHash], out: &mut PrefixMatches) {
-        let ((map, _), pin) = self.state.read();
+        let (((map, _), _), pin) = self.state.read();
         map.find_matches(hashes, None, out, &pin);
     }
 
@@ -234,7 +232,7 @@ impl Index {
         candidates: &[EndpointId],
         out: &mut PrefixMatches,
     ) {
-        let ((map, _), pin) = self.state.read();
+        let (((map, _), _), pin) = self.state.read();
         map.find_matches(hashes, Some(candidates), out, &pin);
     }
 }

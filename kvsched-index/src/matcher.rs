@@ -53,18 +53,6 @@ impl Residency {
         })
     }
 
-    /// Asks memory for what a write of these blocks will look at, so that it finds that near at hand.
-    pub(crate) fn look_ahead(&self, parent: Option<BlockHash>, hashes: &[BlockHash], pin: &Pin) {
-        // Further ones would push the first ones out again; they are asked for as the write comes to them.
-        let hashes = &hashes[..hashes.len().min(1024)];
-        for &hash in hashes {
-            self.directory.prefetch(hash, pin);
-        }
-        for &hash in parent.iter().chain(hashes.first()) {
-            std::hint::black_box(self.place(hash, pin));
-        }
-    }
-
     /// Whether anyone may hold the block.
     pub(crate) fn knows(&self, hash: BlockHash, pin: &Pin) -> bool {
         let loose =

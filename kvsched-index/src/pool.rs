@@ -5,7 +5,7 @@ use crate::detail::{Detail, range_mask};
 use crate::holders;
 use crate::matcher::{Residency, Step};
 use crate::shared::Pin;
-use crate::write::{Owner, Write};
+use crate::write::Write;
 use kvsched_core::{BlockHash, EndpointId, Tier};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -111,8 +111,7 @@ impl Write<'_> {
         if !pools.is_empty() {
             let holders = [endpoint].iter().chain(pools).copied().collect();
             scopes.push(Scope { endpoint, holders });
-            let owners = &mut self.own.owners;
-            owners.resize_with(owners.len().max(endpoint.index() + 1), Owner::default);
+            self.admit(endpoint);
         }
         self.publish_scopes(scopes);
         self.forget_last_owners();
@@ -121,10 +120,17 @@ impl Write<'_> {
 
     /// Endpoints number as many as have groups or pools.
     pub(crate) fn forget_last_owners(&mut self) {
-        let used = self.own.owners.iter().rposition(|o| !o.groups.is_empty()).map_or(0, |i| i + 1);
+        let lanes = 1 << self.own.lane_bits;
+        let used = self.lanes_mut().enumerate().map(|(number, lane)| {
+            let last = lane.owners.iter().rposition(|o| !o.groups.is_empty());
+            last.map_or(0, |at| at * lanes + number + 1)
+        });
+        let used = used.max().unwrap_or(0);
         let scopes = self.map.scopes.load();
         let used = scopes.iter().fold(used, |used, s| used.max(s.endpoint.index() + 1));
-        self.own.owners.truncate(used);
+        for (number, lane) in self.lanes_mut().enumerate() {
+            lane.owners.truncate(used.saturating_sub(number).div_ceil(lanes));
+        }
         self.map.endpoints.store(used, Ordering::Release);
     }
 
@@ -136,9 +142,12 @@ impl Write<'_> {
         self.publish_scopes(scopes);
     }
 
-    fn publish_scopes(&mut self, scopes: Vec<Scope>) {
-        let lists = scopes.iter().map(|s| s.holders.capacity() * size_of::<EndpointId>());
-        self.own.scope_bytes = scopes.capacity() * size_of::<Scope>() + lists.sum::<usize>();
+    fn publish_scopes(&self, scopes: Vec<Scope>) {
+        let bytes = |scopes: &Vec<Scope>| {
+            let lists = scopes.iter().map(|s| s.holders.capacity() * size_of::<EndpointId>());
+            scopes.capacity() * size_of::<Scope>() + lists.sum::<usize>()
+        };
+        self.pin.recount(bytes(&self.map.scopes.load()), bytes(&scopes));
         self.map.scope_count.store(scopes.len(), Ordering::Release);
         self.map.scopes.store(Arc::new(scopes));
     }

@@ -2,24 +2,30 @@
 
 use crate::chain::{Chain, Entry, Place};
 use crate::detail::Detail;
-use crate::write::{AHEAD, Owner, Write};
+use crate::matcher::Residency;
+use crate::owner::Owner;
+use crate::turns;
+use crate::write::{AHEAD, Locked, Write, Writers};
 use crate::{Holder, holders};
 use kvsched_core::{BlockHash, EndpointId};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 /// Blocks that any write forgets, beside twice as many as it names, if clears have left some.
 pub(crate) const SWEPT: usize = 8;
 
 impl<'a> Write<'a> {
     pub(crate) fn remove(&mut self, holder: Holder, hashes: &[BlockHash]) -> usize {
-        let Some(owner) = self.own.owners.get(holder.endpoint.index()) else { return 0 };
-        self.own.clock = self.own.clock.wrapping_add(1);
-        let loose = owner.loose.iter().find(|g| g.group == holder.group).map(Arc::clone);
+        let Some(owner) = self.known(holder.endpoint) else { return 0 };
+        let loose = owner.loose(holder.group).map(Arc::clone);
+        self.tick();
         if let (None, &[hash]) = (&loose, hashes)
             && self.remove_tail(holder, hash)
         {
-            self.sweep(SWEPT);
+            if self.is_alone {
+                self.sweep(SWEPT);
+            }
             return 1;
         }
         let mut removed = 0;
@@ -44,19 +50,29 @@ impl<'a> Write<'a> {
                 at += 1;
             }
         }
-        self.sweep(2 * hashes.len() + SWEPT);
+        if self.is_alone {
+            self.sweep(2 * hashes.len() + SWEPT);
+        }
         removed
     }
 
     /// Whether a removal takes only a copy away.
     pub(crate) fn drop_copy(&mut self, holder: Holder, hash: BlockHash) -> bool {
-        if self.own.copies.is_empty() {
+        let pin = self.pin;
+        let owner = self.owner_mut(holder.endpoint);
+        if owner.copies.is_empty() {
             return false;
         }
-        let Some(copies) = self.own.copies.get_mut(&(holder, hash)) else { return false };
+        let copied = (holder.tier, holder.group, hash);
+        let Some(copies) = owner.copies.get_mut(&copied) else { return false };
         *copies -= 1;
         if *copies == 0 {
-            self.own.copies.remove(&(holder, hash));
+            let before = owner.copies_bytes();
+            owner.copies.remove(&copied);
+            if owner.copies.is_empty() {
+                owner.copies = HashMap::new();
+            }
+            pin.recount(before, owner.copies_bytes());
         }
         true
     }
@@ -65,13 +81,16 @@ impl<'a> Write<'a> {
     /// the end of what `holder` holds of a chain backwards. Returns how many that was.
     pub(crate) fn remove_some(&mut self, holder: Holder, hashes: &[BlockHash]) -> usize {
         let Some(place) = self.map.place(hashes[0], self.pin) else { return 0 };
-        let Some(chain) = self.map.chains.get(place.chain) else { return 0 };
         let offset = usize::from(place.offset);
+        let Some(locked) = self.take(place, hashes[0]) else { return 0 };
+        let chain = locked.chain;
         let entry = holders::find(chain, holder.endpoint, self.pin);
         let ends_here = |e: &Entry| e.detail == 0 && usize::from(e.blocks) == offset + 1;
         let mut gone = 1;
         match entry.filter(ends_here) {
-            Some(entry) if self.own.copies.is_empty() && self.own.is_plain(holder) => {
+            Some(entry)
+                if self.owner(holder.endpoint).copies.is_empty() && self.is_plain(holder) =>
+            {
                 let words = chain.hashes.get(self.pin);
                 gone += hashes[1..]
                     .iter()
@@ -118,15 +137,23 @@ impl<'a> Write<'a> {
                     self.map.directory.prefetch(hash(i - AHEAD), self.pin);
                 }
                 let place = Place { chain: number, offset: i as u16 };
-                self.map.directory.remove(hash(i), place, &mut self.own.counts, self.pin);
+                self.map.directory.remove(
+                    hash(i),
+                    place,
+                    &self.own.counts,
+                    self.is_alone,
+                    self.pin,
+                );
             }
             // Engines go on backwards, often a block a message: the next one's line is on its way.
             if let Some(next) = end.checked_sub(AHEAD) {
                 self.map.directory.prefetch(hash(next), self.pin);
             }
-            self.own.blocks -= len - end;
-            if self.own.runs[number as usize].state.pending {
-                self.own.pending -= len - end;
+            let is_pending = self.map.chains.run(number).is_pending();
+            let tally = self.tally();
+            tally.blocks = tally.blocks.wrapping_sub(len - end);
+            if is_pending {
+                tally.pending = tally.pending.wrapping_sub(len - end);
             }
         }
         if end == 0 {
@@ -136,65 +163,63 @@ impl<'a> Write<'a> {
     }
 
     /// A chain without blocks and holders ends; its number is free.
-    pub(crate) fn end(&mut self, number: u32, chain: &Chain) {
-        let run = self.own.runs[number as usize];
-        if run.state.pending
-            && let Some(parent) = run.parent
-            && let Some(waiting) = self.own.waiting.get_mut(&parent)
+    fn end(&mut self, number: u32, chain: &Chain) {
+        let run = self.map.chains.run(number);
+        if run.is_pending()
+            && let Some(parent) = run.parent()
         {
-            waiting.retain(|&n| n != number);
-            if waiting.is_empty() {
-                self.own.waiting.remove(&parent);
-            }
+            self.own.waiting.forget(parent, number, self.pin);
         }
-        self.own.names.ended(number, |offset| chain.hash(offset, self.pin));
-        self.sweep_names();
+        if self.own.has_names() {
+            let pin = self.pin;
+            self.change_names(|names| names.ended(number, |offset| chain.hash(offset, pin)));
+            self.sweep_names();
+        }
         chain.hashes.replace(None, self.pin);
         chain.more.replace(None, self.pin);
         chain.details.replace(None, self.pin);
-        self.own.chains -= 1;
         // A stale chain's number is free when the list of them no longer has it.
-        if !run.state.stale {
-            self.free_number(number);
-        }
-    }
-
-    pub(crate) fn free_number(&mut self, number: u32) {
-        if self.pin.is_exclusive() {
-            return self.own.unused.push(number);
-        }
-        let unused = Arc::clone(&self.own.unused_later);
-        self.pin.after_readers(move || {
-            unused.lock().unwrap_or_else(PoisonError::into_inner).push(number);
-        });
+        self.own.numbers.ended(number, !run.is_stale(), self.pin);
     }
 
     pub(crate) fn clear(&mut self, endpoint: EndpointId) {
-        let Some(owner) = self.own.owners.get_mut(endpoint.index()) else { return };
+        if self.known(endpoint).is_none() {
+            return;
+        }
+        let own: &'a Writers = self.own;
+        let pin = self.pin;
+        let owner = self.owner_mut(endpoint);
+        let before = owner.bytes();
         let chains = std::mem::take(&mut owner.chains);
-        self.own.owned_chains -= chains.capacity();
-        owner.loose.iter().for_each(|g| g.clear(self.pin));
+        owner.copies = HashMap::new();
+        pin.recount(before, owner.bytes());
+        owner.loose.iter().for_each(|g| g.clear(pin));
+        let mut stale = turns::take(&own.stale);
+        let room = stale.capacity();
         for &number in &chains {
-            let Some(chain) = self.map.chains.get(number) else { continue };
-            let Some(entry) = holders::find(chain, endpoint, self.pin) else { continue };
+            let Some(locked) = self.lock(number) else { continue };
+            let Locked { chain, run, .. } = locked;
+            let Some(entry) = holders::find(chain, endpoint, pin) else { continue };
             self.left(chain, endpoint);
             if entry.detail != 0 {
                 self.details(chain).free(entry.detail);
             }
-            let stale = &mut self.own.runs[number as usize].state.stale;
-            if !std::mem::replace(stale, true) {
-                self.own.stale.push(number);
+            if !run.is_stale() {
+                run.set_stale(true);
+                stale.push(number);
             }
         }
-        if !self.own.copies.is_empty() {
-            self.own.copies.retain(|(holder, _), _| holder.endpoint != endpoint);
-        }
+        own.stale_chains.store(stale.len(), Ordering::Relaxed);
+        pin.recount(room * size_of::<u32>(), stale.capacity() * size_of::<u32>());
     }
 
+    /// Forgets an endpoint. Needs to be alone.
     pub(crate) fn remove_endpoint(&mut self, endpoint: EndpointId) {
         self.clear(endpoint);
-        if let Some(owner) = self.own.owners.get_mut(endpoint.index()) {
-            self.own.group_bytes -= owner.group_bytes();
+        if self.known(endpoint).is_some() {
+            let pin = self.pin;
+            let owner = self.owner_mut(endpoint);
+            pin.recount(owner.bytes(), 0);
             *owner = Owner::default();
             self.publish_loose(endpoint);
         }
@@ -202,32 +227,42 @@ impl<'a> Write<'a> {
         self.forget_last_owners();
     }
 
-    /// Forgets up to about `most` blocks that clears have left without a holder.
+    /// Forgets up to about `most` blocks that clears have left without a holder. Needs to be alone.
     #[inline]
     pub(crate) fn sweep(&mut self, most: usize) {
-        if !self.own.stale.is_empty() {
+        if self.own.stale_chains.load(Ordering::Relaxed) > 0 {
             self.sweep_stale(most);
         }
     }
 
     fn sweep_stale(&mut self, most: usize) {
+        let (map, own): (&'a Residency, &'a Writers) = (self.map, self.own);
+        let mut stale = turns::take(&own.stale);
         let mut left = most;
-        while left > 0 {
-            let Some(&number) = self.own.stale.last() else { return };
-            let Some(chain) = self.map.chains.get(number) else { return };
+        while left > 0
+            && let Some(&number) = stale.last()
+            && let Some(chain) = map.chains.get(number)
+        {
+            let run = map.chains.run(number);
             if chain.len() == 0 {
                 // It ended by another removal, and waited here for its number to be free.
-                self.own.stale.pop();
-                self.own.runs[number as usize].state.stale = false;
-                self.free_number(number);
+                stale.pop();
+                run.set_stale(false);
+                own.numbers.free(number, self.pin);
                 continue;
             }
             let forgotten = self.shrink(number, chain, left);
             left -= forgotten.min(left).max(1).min(left);
             if forgotten == 0 {
-                self.own.stale.pop();
-                self.own.runs[number as usize].state.stale = false;
+                stale.pop();
+                run.set_stale(false);
             }
         }
+        let room = stale.capacity();
+        if stale.is_empty() {
+            *stale = Vec::new();
+        }
+        own.stale_chains.store(stale.len(), Ordering::Relaxed);
+        self.pin.recount(room * size_of::<u32>(), stale.capacity() * size_of::<u32>());
     }
 }

@@ -15,6 +15,8 @@
 //!    or whose writer frees nothing before its own pin ends (`&mut self`).
 //! 4. The `Words` of one structure are reached through one `Exclusive` or one [`Concurrent`],
 //!    never both.
+//! 5. A slice is swapped out by one atomic exchange, so that of two writers at once each owns what it
+//!    got.
 //!
 //! # Checked with
 //!
@@ -22,9 +24,9 @@
 //!
 //! ```text
 //! cargo test --release -p kvsched-index --test models
-//! MIRIFLAGS="-Zmiri-tree-borrows" cargo +nightly miri test -p kvsched-index --test concurrent --test probes
+//! MIRIFLAGS="-Zmiri-tree-borrows" cargo +nightly miri test -p kvsched-index --test concurrent --test parallel --test probes
 //! RUSTFLAGS=-Zsanitizer=thread cargo +nightly test --release -Zbuild-std \
-//!     --target x86_64-unknown-linux-gnu -p kvsched-index --test concurrent
+//!     --target x86_64-unknown-linux-gnu -p kvsched-index --test concurrent --test parallel
 //! ```
 #![allow(unsafe_code)]
 
@@ -34,21 +36,20 @@ mod lines;
 
 pub(crate) use lines::{FreshLines, Line, Lines};
 
+use crate::turns::Turns;
 use epochs::{Epochs, Inside};
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::{Cell, RefCell};
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
-pub(crate) use std::sync::atomic::AtomicU64;
+use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicPtr, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64};
 
 const WORD: usize = size_of::<u64>();
 /// Readers at a time that have a cache line of their own, and such lines for those beyond.
 const OWN_SLOTS: usize = 64;
 const SHARED_SLOTS: usize = 2;
-/// How often a writer asks for its turn before it sleeps until it comes.
-const SPINS: usize = 400;
 
 /// A replaceable slice of atomic words, empty at first.
 #[derive(Debug)]
@@ -191,7 +192,7 @@ impl Words {
             }
         };
         if let Some(old) = NonNull::new(self.0.swap(new, Ordering::AcqRel)) {
-            // It was published here and nobody else swaps it out again.
+            // It was published here, and whoever swaps it out owns it (invariant 5).
             let old = Fresh(old);
             pin.retire(old.bytes(), Retired::Words(old));
         }
@@ -204,6 +205,17 @@ impl Drop for Words {
             // SAFETY: `&mut self` and the end of its life: no pin can borrow from it any more.
             unsafe { free(words) }
         }
+    }
+}
+
+/// Lets some time pass, for the so-manyth time that something was not free.
+pub(crate) fn pause(turn: u32) {
+    /// So often it is mostly free soon. Then whoever has it may be waiting for this processor.
+    const SPINS: u32 = 100;
+    if turn.is_multiple_of(SPINS) {
+        std::thread::yield_now();
+    } else {
+        std::hint::spin_loop();
     }
 }
 
@@ -287,7 +299,17 @@ impl WritePin {
         self.bytes.set(self.bytes.get() + bytes);
     }
 
-    /// Bytes allocated less bytes given back under this pin so far.
+    /// Books that something takes `now` bytes instead of `before`.
+    pub(crate) fn recount(&self, before: usize, now: usize) {
+        self.count((now as isize).wrapping_sub(before as isize));
+    }
+
+    /// Bytes allocated less bytes given back under this pin, since they were last taken.
+    pub(crate) fn bytes(&self) -> isize {
+        self.bytes.get()
+    }
+
+    /// As `bytes`, and begins to count anew.
     pub(crate) fn take_bytes(&self) -> isize {
         self.bytes.take()
     }
@@ -321,16 +343,19 @@ impl<T> Exclusive<T> {
     }
 }
 
-/// A structure of words `T` that many threads read while one at a time writes it, with what only
-/// writers know, `W`.
+/// A structure of words `T` that many threads read while others write it, one at a time in each *lane*,
+/// each lane with what only its writers know, `L`.
 ///
 /// What a writer replaced is freed by writers alone, when all who were reading then have ended: at the latest
 /// when some dozens of things wait or 64 KiB, and nobody who was there before reads any more. A reader
 /// that is held up inside a query keeps what is replaced meanwhile, however much that is.
+///
+/// Writers of different lanes are no danger to this module, whatever they do: words are atomics, and of
+/// two who replace the same slice each retires what it swapped out itself.
 #[derive(Debug)]
-pub(crate) struct Concurrent<T, W> {
+pub(crate) struct Concurrent<T, L> {
     published: T,
-    writer: Mutex<W>,
+    lanes: Turns<L>,
     epochs: Epochs<Retired>,
 }
 
@@ -362,10 +387,10 @@ fn who() -> u64 {
     stack.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-impl<T, W> Concurrent<T, W> {
-    pub(crate) fn new(published: T, writer: W) -> Self {
+impl<T, L> Concurrent<T, L> {
+    pub(crate) fn new(published: T, lanes: Turns<L>) -> Self {
         let epochs = Epochs::new(OWN_SLOTS, SHARED_SLOTS);
-        Self { published, writer: Mutex::new(writer), epochs }
+        Self { published, lanes, epochs }
     }
 
     /// Bytes beside the structure and what it holds.
@@ -378,34 +403,32 @@ impl<T, W> Concurrent<T, W> {
         (&self.published, Reading { pin: Pin(()), _inside: self.epochs.enter(who()) })
     }
 
-    /// Runs `prepare` beside other writers, and `f` in turn with them.
+    /// Runs `f` in turn with other writers of the lane of `number`, and beside those of others.
     pub(crate) fn write<R>(
         &self,
-        prepare: impl FnOnce(&T, &Pin),
-        f: impl FnOnce(&T, &mut W, &WritePin) -> R,
+        number: usize,
+        f: impl for<'w> FnOnce(&'w T, &'w mut L, &'w WritePin) -> R,
     ) -> R {
-        let inside = Some(self.epochs.enter(who()));
-        let writing = Writing { epochs: &self.epochs, inside, pin: WritePin::new(false) };
-        prepare(&self.published, &writing.pin);
-        let mut writer = self.turn();
-        let done = f(&self.published, &mut writer, &writing.pin);
+        let writing = self.begin();
+        let mut lane = self.lanes.take(number);
+        let done = f(&self.published, &mut lane, &writing.pin);
         // The lock is open again before anything is freed.
-        drop(writer);
+        drop(lane);
         done
     }
 
-    /// The writers' lock.
-    fn turn(&self) -> MutexGuard<'_, W> {
-        // Most writes are shorter than going to sleep and being woken.
-        for _ in 0..SPINS {
-            match self.writer.try_lock() {
-                Ok(writer) => return writer,
-                Err(TryLockError::Poisoned(writer)) => return writer.into_inner(),
-                Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
-            }
-        }
-        // A writer that panicked left every word valid: each is read on its own.
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Runs `f` when there is no other writer.
+    pub(crate) fn write_alone<R>(
+        &self,
+        f: impl for<'w> FnOnce(&'w T, Vec<MutexGuard<'w, L>>, &'w WritePin) -> R,
+    ) -> R {
+        let writing = self.begin();
+        f(&self.published, self.lanes.take_all(), &writing.pin)
+    }
+
+    fn begin(&self) -> Writing<'_> {
+        let inside = Some(self.epochs.enter(who()));
+        Writing { epochs: &self.epochs, inside, pin: WritePin::new(false) }
     }
 
     /// Frees what no reader can still mean, now rather than later.

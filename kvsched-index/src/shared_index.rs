@@ -1,8 +1,10 @@
 use crate::index::parts;
 use crate::matcher::Residency;
-use crate::shared::{Concurrent, Pin};
+use crate::shared::Concurrent;
+use crate::store::Stored;
+use crate::turns::{self, Turns};
 use crate::validate::validate;
-use crate::write::{Write, Writer};
+use crate::write::{Lane, Lanes, View, Write, Writers};
 use crate::{
     GroupError, GroupRule, Holder, IndexBuilder, IndexStats, PoolError, Repeat, StoreError,
     StoreOutcome,
@@ -15,10 +17,19 @@ use kvsched_core::{BlockHash, EndpointId, EngineHash, Group, PrefixMatches};
 /// blocked: not by other queries and not by a writer, even one that was suspended in the middle of
 /// its work.
 ///
-/// Writers take turns, whichever endpoint they write for: before its turn each asks for the memory that it
-/// will look at. Two threads together write about as many blocks a second
-/// as one (13 to 18 million, measured in `benches/peers`); one that waits spins for a few microseconds
-/// before it sleeps. Decode and hash events before calling, where threads do not wait for each other.
+/// # Writers
+///
+/// Writers for different endpoints work in parallel: what they change of a run of blocks or of
+/// a 256th of the directory is locked for that moment only, and one that finds it taken spins for a few
+/// microseconds before it sleeps. Those for one endpoint take turns, and so do some for others (endpoints
+/// whose ids are equal modulo 64). For a moment alone, with all others waiting, works a writer that
+///
+/// * names an endpoint or a group for the first time, gives a group a rule, declares pools or removes an endpoint;
+/// * stores blocks whose parent is unknown, or for which others wait;
+/// * comes after a clear, and forgets some of what that has left;
+/// * finds the byte budget exceeded;
+///
+/// and so do [`stats`](Self::stats) and [`write_snapshot`](Self::write_snapshot).
 ///
 /// # Consistency
 ///
@@ -56,39 +67,56 @@ use kvsched_core::{BlockHash, EndpointId, EngineHash, Group, PrefixMatches};
 /// ```
 #[derive(Debug)]
 pub struct SharedIndex {
-    pub(crate) state: Concurrent<Residency, Writer>,
+    state: Concurrent<(Residency, Writers), Lane>,
 }
 
 impl SharedIndex {
     pub(crate) fn new(settings: &IndexBuilder) -> Self {
-        let (map, mut own) = parts(settings);
-        let bytes = Concurrent::<Residency, Writer>::fixed_bytes();
-        own.bytes += bytes;
-        own.fixed_bytes += bytes;
-        Self { state: Concurrent::new(map, own) }
+        let (map, mut own) = parts(settings, true);
+        let lanes = Turns::new(1 << own.lane_bits);
+        own.add_fixed(lanes.bytes() + Concurrent::<(Residency, Writers), Lane>::fixed_bytes());
+        Self { state: Concurrent::new((map, own), lanes) }
     }
 
-    fn write<R>(&self, f: impl FnOnce(&mut Write<'_>) -> R) -> R {
-        self.write_blocks(None, &[], f)
-    }
-
-    /// As `write`, for a change of these blocks.
-    fn write_blocks<R>(
+    /// Runs `f` in turn with other writers for this endpoint, and beside those for others. What it leaves to
+    /// one alone is done then.
+    fn write<R>(
         &self,
-        parent: Option<BlockHash>,
-        hashes: &[BlockHash],
+        endpoint: EndpointId,
+        blocks: usize,
         f: impl FnOnce(&mut Write<'_>) -> R,
     ) -> R {
-        let prepare = |map: &Residency, pin: &Pin| map.look_ahead(parent, hashes, pin);
-        let (done, is_short) = self.state.write(prepare, |map, own, pin| {
-            let done = f(&mut Write { map, own, pin });
-            own.bytes = own.bytes.wrapping_add_signed(pin.take_bytes());
-            (done, std::mem::take(&mut own.is_short))
+        let (done, is_untidy) = self.state.write(endpoint.index(), |parts, lane, pin| {
+            let done = f(&mut Write::beside(parts, lane, pin));
+            parts.1.book(pin);
+            (done, parts.1.is_untidy())
+        });
+        if is_untidy {
+            self.write_alone(|w| w.tidy(blocks));
+        }
+        done
+    }
+
+    /// Runs `f` when there is no other writer.
+    fn write_alone<R>(&self, f: impl FnOnce(&mut Write<'_>) -> R) -> R {
+        let (done, is_short) = self.state.write_alone(|parts, lanes, pin| {
+            let mut write = Write::alone(parts, Lanes::All(lanes), pin);
+            let done = f(&mut write);
+            parts.1.book(pin);
+            (done, write.is_short)
         });
         if is_short {
             self.state.catch_up();
         }
         done
+    }
+
+    /// Shows everything, when there is no writer.
+    pub(crate) fn view<R>(&self, f: impl FnOnce(View<'_>) -> R) -> R {
+        self.state.write_alone(|(map, own), lanes, pin| {
+            let lanes: Vec<_> = lanes.iter().map(|lane| &**lane).collect();
+            f(View { map, own, lanes: &lanes, pin })
+        })
     }
 
     /// As [`Index::store`](crate::Index::store).
@@ -103,7 +131,9 @@ impl SharedIndex {
         hashes: &[BlockHash],
         repeat: Repeat,
     ) -> Result<StoreOutcome, StoreError> {
-        self.write_blocks(parent, hashes, |w| w.store(holder, parent, hashes, repeat))
+        let store =
+            |w: &mut Write<'_>, parent, done| w.store(holder, parent, &hashes[done..], repeat);
+        self.store_with(holder.endpoint, parent, hashes, store)
     }
 
     /// As [`Index::store_mapped`](crate::Index::store_mapped).
@@ -119,29 +149,50 @@ impl SharedIndex {
         hashes: &[BlockHash],
         repeat: Repeat,
     ) -> Result<StoreOutcome, StoreError> {
-        self.write_blocks(parent, hashes, |w| {
-            w.store_mapped(holder, parent, engine, hashes, repeat)
+        self.store_with(holder.endpoint, parent, hashes, |w, parent, done| {
+            let engine = engine.get(done..).unwrap_or_default();
+            w.store_mapped(holder, parent, engine, &hashes[done..], repeat)
+        })
+    }
+
+    /// Stores `hashes`, from the one with the number it is given on, behind `parent`: beside other writers,
+    /// and what is left alone.
+    fn store_with(
+        &self,
+        endpoint: EndpointId,
+        parent: Option<BlockHash>,
+        hashes: &[BlockHash],
+        store: impl Fn(&mut Write<'_>, Option<BlockHash>, usize) -> Result<Stored, StoreError>,
+    ) -> Result<StoreOutcome, StoreError> {
+        let stored = self.write(endpoint, hashes.len(), |w| store(w, parent, 0))?;
+        let Some(done) = stored.rest else { return Ok(stored.outcome) };
+        let parent = done.checked_sub(1).map_or(parent, |last| Some(hashes[last]));
+        let rest = self.write_alone(|w| store(w, parent, done))?;
+        Ok(StoreOutcome {
+            stored: stored.outcome.stored + rest.outcome.stored,
+            repeated: stored.outcome.repeated + rest.outcome.repeated,
+            pending: rest.outcome.pending,
         })
     }
 
     /// As [`Index::remove`](crate::Index::remove).
     pub fn remove(&self, holder: Holder, hashes: &[BlockHash]) -> usize {
-        self.write_blocks(None, hashes, |w| w.remove(holder, hashes))
+        self.write(holder.endpoint, hashes.len(), |w| w.remove(holder, hashes))
     }
 
     /// As [`Index::clear`](crate::Index::clear).
     pub fn clear(&self, endpoint: EndpointId) {
-        self.write(|w| w.clear(endpoint));
+        self.write_alone(|w| w.clear(endpoint));
     }
 
     /// As [`Index::reclaim`](crate::Index::reclaim).
     pub fn reclaim(&self) {
-        self.write(|w| w.reclaim());
+        self.write_alone(|w| w.reclaim());
     }
 
     /// As [`Index::remove_endpoint`](crate::Index::remove_endpoint).
     pub fn remove_endpoint(&self, endpoint: EndpointId) {
-        self.write(|w| w.remove_endpoint(endpoint));
+        self.write_alone(|w| w.remove_endpoint(endpoint));
     }
 
     /// As [`Index::set_group`](crate::Index::set_group).
@@ -156,7 +207,7 @@ impl SharedIndex {
         rule: GroupRule,
         block_size: u32,
     ) -> Result<(), GroupError> {
-        self.write(|w| w.set_group(endpoint, group, rule, block_size))
+        self.write_alone(|w| w.set_group(endpoint, group, rule, block_size))
     }
 
     /// As [`Index::set_pools`](crate::Index::set_pools).
@@ -165,12 +216,12 @@ impl SharedIndex {
     ///
     /// As there.
     pub fn set_pools(&self, endpoint: EndpointId, pools: &[EndpointId]) -> Result<(), PoolError> {
-        self.write(|w| w.set_pools(endpoint, pools))
+        self.write_alone(|w| w.set_pools(endpoint, pools))
     }
 
     /// As [`Index::find_matches`](crate::Index::find_matches), without a lock.
     pub fn find_matches(&self, hashes: &[BlockHash], out: &mut PrefixMatches) {
-        let (map, pin) = self.state.read();
+        let ((map, _), pin) = self.state.read();
         map.find_matches(hashes, None, out, &pin);
     }
 
@@ -181,42 +232,46 @@ impl SharedIndex {
         candidates: &[EndpointId],
         out: &mut PrefixMatches,
     ) {
-        let (map, pin) = self.state.read();
+        let ((map, _), pin) = self.state.read();
         map.find_matches(hashes, Some(candidates), out, &pin);
     }
 
-    /// As [`Index::holds`](crate::Index::holds). Waits for the writer of the moment.
+    /// As [`Index::holds`](crate::Index::holds). Waits for this endpoint's writer of the moment.
     #[must_use]
     pub fn holds(&self, holder: Holder, hash: BlockHash) -> bool {
-        self.write(|w| w.own.holds(w.map, holder, hash, w.pin))
+        self.state.write(holder.endpoint.index(), |(map, own), lane, pin| {
+            View { map, own, lanes: &[lane], pin }.holds(holder, hash)
+        })
     }
 
-    /// As [`Index::resolve`](crate::Index::resolve). Waits for the writer of the moment.
+    /// As [`Index::resolve`](crate::Index::resolve). Waits for whoever writes names at the moment.
     #[must_use]
     pub fn resolve(&self, engine: EngineHash) -> Option<BlockHash> {
-        self.write(|w| w.own.names.get(engine, w.map, w.pin))
+        let ((map, own), pin) = self.state.read();
+        turns::take(&own.names).get(engine, map, &pin)
     }
 
-    /// As [`Index::stats`](crate::Index::stats). Waits for the writer of the moment.
+    /// As [`Index::stats`](crate::Index::stats). Waits for the writers of the moment.
     #[must_use]
     pub fn stats(&self) -> IndexStats {
-        self.write(|w| w.own.stats(w.map))
+        self.view(|view| view.stats())
     }
 
-    /// As [`Index::block_size`](crate::Index::block_size). Waits for the writer of the moment.
+    /// As [`Index::block_size`](crate::Index::block_size).
     #[must_use]
     pub fn block_size(&self) -> u32 {
-        self.write(|w| w.own.unit)
+        let ((_, own), _) = self.state.read();
+        own.unit
     }
 
     /// Makes room for so many blocks in all.
     pub(crate) fn expect(&self, blocks: usize) {
-        self.write(|w| w.expect(blocks));
+        self.write_alone(|w| w.expect(blocks));
     }
 
     /// Panics if the structure contradicts itself. For tests: it looks at everything.
     #[doc(hidden)]
     pub fn validate(&self) {
-        self.write(|w| validate(w.map, w.own, w.pin));
+        self.view(validate);
     }
 }

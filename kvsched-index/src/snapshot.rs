@@ -26,9 +26,8 @@ mod restore;
 use crate::chain::Chain;
 use crate::detail::{self, Detail, Plane};
 use crate::group::Grouping;
-use crate::matcher::Residency;
-use crate::shared::Pin;
-use crate::write::Writer;
+use crate::turns;
+use crate::write::View;
 use crate::{GroupRule, Holder, Index, SharedIndex, holders};
 use kvsched_core::{BlockHash, EndpointId, Group, Tier};
 use std::hash::Hasher;
@@ -54,15 +53,14 @@ impl Index {
     /// endpoint's stream had come
     /// ([`EventStream::next_sequence`](crate::events::EventStream::next_sequence)). O(blocks).
     pub fn write_snapshot(&self, note: &[u8], mut sink: impl FnMut(&[u8])) {
-        let ((map, own), pin) = self.state.read();
-        write(map, own, &pin, note, &mut sink);
+        self.view(|view| write(view, note, &mut sink));
     }
 }
 
 impl SharedIndex {
     /// As [`Index::write_snapshot`]. Queries go on; other writers wait until all is written.
     pub fn write_snapshot(&self, note: &[u8], mut sink: impl FnMut(&[u8])) {
-        self.state.write(|_, _| {}, |map, own, pin| write(map, own, pin, note, &mut sink));
+        self.view(|view| write(view, note, &mut sink));
     }
 }
 
@@ -105,41 +103,44 @@ impl Sections<'_> {
     }
 }
 
-fn write(map: &Residency, own: &Writer, pin: &Pin, note: &[u8], sink: &mut dyn FnMut(&[u8])) {
+fn write(view: View<'_>, note: &[u8], sink: &mut dyn FnMut(&[u8])) {
+    let View { map, own, pin, .. } = view;
     sink(&[MAGIC.as_slice(), &VERSION.to_le_bytes()].concat());
     let mut out = Sections { sink, kind: b'H', bytes: vec![0; SECTION_HEAD], closed: 0 };
     out.section(b'H').extend(own.unit.to_le_bytes());
-    out.section(b'H').extend((own.blocks as u64).to_le_bytes());
+    out.section(b'H').extend((view.blocks() as u64).to_le_bytes());
     for part in note.chunks(SECTION) {
         out.section(b'O').extend(part);
     }
-    for (endpoint, owner) in (0..).zip(&own.owners) {
+    for (endpoint, owner) in view.owners() {
         for &(group, grouping) in &owner.groups {
-            write_group(EndpointId(endpoint), group, grouping, out.section(b'G'));
+            write_group(endpoint, group, grouping, out.section(b'G'));
         }
     }
-    let names = names_by_block(map, own, pin);
-    for number in parents_first(map, own, pin) {
+    let names = names_by_block(view);
+    for number in parents_first(view) {
         if let Some(chain) = map.chains.get(number) {
-            write_run(chain, own.runs[number as usize].parent, own, pin, &names, &mut out);
+            write_run(chain, map.chains.run(number).parent(), view, &names, &mut out);
         }
     }
-    for (endpoint, owner) in (0..).zip(&own.owners) {
+    for (endpoint, owner) in view.owners() {
         for group in &owner.loose {
             for tier in (0..Tier::COUNT as u8).filter_map(Tier::new) {
-                let holder = Holder { endpoint: EndpointId(endpoint), tier, group: group.group };
+                let holder = Holder { endpoint, tier, group: group.group };
                 let mut hashes = Vec::with_capacity(group.tier(tier).len());
                 group.tier(tier).for_each(pin, |hash| hashes.push(hash));
                 write_loose(holder, &hashes, &names, &mut out);
             }
         }
     }
-    for (&(holder, hash), &copies) in &own.copies {
-        let record = out.section(b'C');
-        write_holder(holder, record);
-        record.extend(hash.0.to_le_bytes());
-        // An engine has a handful; counting fewer only forgets a block too early.
-        record.push(copies.min(u32::from(u8::MAX)) as u8);
+    for (endpoint, owner) in view.owners() {
+        for (&(tier, group, hash), &copies) in &owner.copies {
+            let record = out.section(b'C');
+            write_holder(Holder { endpoint, tier, group }, record);
+            record.extend(hash.0.to_le_bytes());
+            // An engine has a handful; counting fewer only forgets a block too early.
+            record.push(copies.min(u32::from(u8::MAX)) as u8);
+        }
     }
     out.close();
     let sections = out.closed;
@@ -148,9 +149,10 @@ fn write(map: &Residency, own: &Writer, pin: &Pin, note: &[u8], sink: &mut dyn F
 }
 
 /// The engine's names, by block.
-fn names_by_block(map: &Residency, own: &Writer, pin: &Pin) -> Vec<(BlockHash, u64)> {
+fn names_by_block(view: View<'_>) -> Vec<(BlockHash, u64)> {
     let mut names = Vec::new();
-    own.names.for_each(map, pin, |name, block| names.push((block, name.0)));
+    let own_names = turns::take(&view.own.names);
+    own_names.for_each(view.map, view.pin, |name, block| names.push((block, name.0)));
     names.sort_unstable();
     names
 }
@@ -161,11 +163,11 @@ fn names_of(names: &[(BlockHash, u64)], block: BlockHash) -> impl Iterator<Item 
 }
 
 /// The numbers of all chains, each after the one it goes on from.
-fn parents_first(map: &Residency, own: &Writer, pin: &Pin) -> Vec<u32> {
-    let mut children: Vec<(u32, u32)> = (1..own.runs.len() as u32)
+fn parents_first(View { map, own, pin, .. }: View<'_>) -> Vec<u32> {
+    let mut children: Vec<(u32, u32)> = (1..own.numbers.end())
         .filter(|&n| map.chains.get(n).is_some_and(|chain| chain.len() > 0))
         .map(|n| {
-            let parent = own.runs[n as usize].parent.and_then(|p| map.place(p, pin));
+            let parent = map.chains.run(n).parent().and_then(|p| map.place(p, pin));
             (parent.map_or(0, |p| p.chain), n)
         })
         .collect();
@@ -205,11 +207,11 @@ fn write_holder(holder: Holder, out: &mut Vec<u8>) {
 fn write_run(
     chain: &Chain,
     parent: Option<BlockHash>,
-    own: &Writer,
-    pin: &Pin,
+    view: View<'_>,
     names: &[(BlockHash, u64)],
     out: &mut Sections<'_>,
 ) {
+    let pin = view.pin;
     let hashes: Vec<_> = (0..chain.len()).map_while(|i| chain.hash(i, pin)).collect();
     let record = out.section(b'R');
     record.push(if parent.is_some() { b'p' } else { b'r' });
@@ -224,7 +226,7 @@ fn write_run(
         }
     }
     holders::all(chain, pin, |entry| {
-        let owner = &own.owners[entry.endpoint.index()];
+        let Some(owner) = view.owner(entry.endpoint) else { return true };
         let Some(record) = Detail::of(entry, chain.details.get(pin)) else {
             if let Some(group) = owner.chained().next() {
                 let holder = Holder { group, ..Holder::device(entry.endpoint) };

@@ -1,15 +1,41 @@
 //! Stores.
 
-use crate::chain::{Chain, LONGEST, MOST_CHAINS, Place};
+use crate::chain::{Chain, LONGEST, Place};
 use crate::holders;
 use crate::loose::LooseGroup;
+use crate::matcher::Residency;
 use crate::remove::SWEPT;
 use crate::shared::Fresh;
-use crate::write::{AHEAD, Run, RunState, Write};
+use crate::write::{AHEAD, Locked, Write, Writers};
 use crate::{Holder, Repeat, StoreError, StoreOutcome};
-use kvsched_core::{BlockHash, EngineHash};
+use kvsched_core::{BlockHash, EndpointId, EngineHash};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
+
+/// What a store came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stored {
+    pub(crate) outcome: StoreOutcome,
+    /// Blocks from this one on are left to a writer who is alone, and so is the rest of the store. One who is
+    /// leaves none.
+    pub(crate) rest: Option<usize>,
+}
+
+impl Stored {
+    /// All is left.
+    const NOTHING: Self =
+        Self { outcome: StoreOutcome { stored: 0, repeated: 0, pending: false }, rest: Some(0) };
+}
+
+/// Where unknown blocks went.
+enum Appended<'a> {
+    /// There, from this offset on.
+    To(Place, Locked<'a>),
+    /// The first of them is known by now.
+    Known(Place),
+    /// Nowhere: there is no number for another chain.
+    Nowhere,
+}
 
 impl<'a> Write<'a> {
     pub(crate) fn store(
@@ -18,33 +44,40 @@ impl<'a> Write<'a> {
         parent: Option<BlockHash>,
         hashes: &[BlockHash],
         repeat: Repeat,
-    ) -> Result<StoreOutcome, StoreError> {
+    ) -> Result<Stored, StoreError> {
         if holder.endpoint.0 == u16::MAX {
             return Err(StoreError::Endpoint(holder.endpoint));
         }
-        self.own.clock = self.own.clock.wrapping_add(1);
-        self.meet(holder.endpoint, holder.group);
-        let owner = &self.own.owners[holder.endpoint.index()];
-        if let Some(group) = owner.loose.iter().find(|g| g.group == holder.group) {
+        self.tick();
+        if !self.meet(holder.endpoint, holder.group) {
+            return Ok(Stored::NOTHING);
+        }
+        if let Some(group) = self.owner(holder.endpoint).loose(holder.group) {
             let group = Arc::clone(group);
             let outcome = self.store_loose(&group, holder, hashes, repeat);
-            self.keep_budget();
-            return Ok(outcome);
+            if self.is_alone {
+                self.keep_budget();
+            }
+            return Ok(Stored { outcome, rest: None });
         }
-        self.keep_room(hashes.len());
+        if !self.keep_room(hashes.len()) {
+            return Ok(Stored::NOTHING);
+        }
         let tail = match (parent, hashes) {
             (Some(parent), &[hash]) => self.store_tail(holder, parent, hash),
             _ => None,
         };
-        let outcome = match tail {
-            Some(outcome) => outcome,
+        let stored = match tail {
+            Some(outcome) => Stored { outcome, rest: None },
             None => self.store_chained(holder, parent, hashes, repeat)?,
         };
-        self.sweep(2 * hashes.len() + SWEPT);
-        self.keep_budget();
-        Ok(outcome)
+        if self.is_alone {
+            self.tidy(hashes.len());
+        }
+        Ok(stored)
     }
 
+    /// As [`Write::store`], with the engine's names of the blocks.
     pub(crate) fn store_mapped(
         &mut self,
         holder: Holder,
@@ -52,14 +85,23 @@ impl<'a> Write<'a> {
         engine: &[EngineHash],
         hashes: &[BlockHash],
         repeat: Repeat,
-    ) -> Result<StoreOutcome, StoreError> {
+    ) -> Result<Stored, StoreError> {
         if engine.len() != hashes.len() {
             return Err(StoreError::Names { engine: engine.len(), hashes: hashes.len() });
         }
-        let outcome = self.store(holder, parent, hashes, repeat)?;
-        self.name(engine, hashes);
+        let stored = self.store(holder, parent, hashes, repeat)?;
+        let done = stored.rest.unwrap_or(hashes.len());
+        self.name(&engine[..done], &hashes[..done]);
+        if self.is_alone {
+            self.keep_budget();
+        }
+        Ok(stored)
+    }
+
+    /// What only a writer who is alone does, and sooner or later must, after a write of so many blocks.
+    pub(crate) fn tidy(&mut self, blocks: usize) {
+        self.sweep(2 * blocks + SWEPT);
         self.keep_budget();
-        Ok(outcome)
     }
 
     pub(crate) fn store_loose(
@@ -83,59 +125,76 @@ impl<'a> Write<'a> {
 
     pub(crate) fn copy(&mut self, holder: Holder, hash: BlockHash, repeat: Repeat) {
         if repeat == Repeat::Copy {
-            *self.own.copies.entry((holder, hash)).or_default() += 1;
+            let pin = self.pin;
+            let owner = self.owner_mut(holder.endpoint);
+            let before = owner.copies_bytes();
+            *owner.copies.entry((holder.tier, holder.group, hash)).or_default() += 1;
+            pin.recount(before, owner.copies_bytes());
         }
     }
 
-    pub(crate) fn store_chained(
+    fn store_chained(
         &mut self,
         holder: Holder,
         parent: Option<BlockHash>,
         hashes: &[BlockHash],
         repeat: Repeat,
-    ) -> Result<StoreOutcome, StoreError> {
+    ) -> Result<Stored, StoreError> {
         let mut outcome = StoreOutcome::default();
         for &hash in parent.iter().chain(hashes.iter().take(AHEAD)) {
             self.map.directory.prefetch(hash, self.pin);
         }
-        let Some(&first) = hashes.first() else { return Ok(outcome) };
-        let mut known = self.map.place(first, self.pin);
-        let mut before = None;
-        if let (None, Some(parent)) = (known, parent) {
-            before = self.map.place(parent, self.pin);
-            outcome.pending = before.is_none();
-            let pending = self.own.pending;
-            if outcome.pending && pending + hashes.len() > self.own.pending_limit {
-                let (blocks, limit) = (hashes.len(), self.own.pending_limit);
-                return Err(StoreError::Pending { blocks, pending, limit });
-            }
-        }
+        let mut known = hashes.first().and_then(|&first| self.map.place(first, self.pin));
         let mut previous = parent;
+        let mut before = None;
         let mut at = 0;
         while at < hashes.len() {
-            let place = known.or_else(|| {
-                self.append(holder, previous, before, &hashes[at..], outcome.pending && at == 0)
-            });
-            let Some(place) = place else {
-                // There is no room for another chain within the budget.
-                self.own.evicted += (hashes.len() - at) as u64;
-                break;
+            let here = known.and_then(|place| Some((place, self.take(place, hashes[at])?)));
+            let (place, locked) = match here {
+                Some(here) => here,
+                None => {
+                    if before.is_none() {
+                        before = previous.and_then(|p| self.map.place(p, self.pin));
+                        outcome.pending = previous.is_some() && before.is_none();
+                        self.check_pending(outcome.pending, hashes.len())?;
+                    }
+                    if !self.is_alone && (outcome.pending || self.own.waiting.awaits(&hashes[at..]))
+                    {
+                        outcome.pending = false;
+                        break;
+                    }
+                    match self.append(holder, previous, before, &hashes[at..], outcome.pending) {
+                        Appended::To(place, locked) => (place, locked),
+                        Appended::Known(place) => {
+                            known = Some(place);
+                            continue;
+                        }
+                        Appended::Nowhere if !self.is_alone => break,
+                        Appended::Nowhere => {
+                            let lost = (hashes.len() - at) as u64;
+                            self.own.evicted.fetch_add(lost, Ordering::Relaxed);
+                            at = hashes.len();
+                            break;
+                        }
+                    }
+                }
             };
-            let Some(chain) = self.map.chains.get(place.chain) else { break };
-            let from = usize::from(place.offset);
+            let (from, chain) = (usize::from(place.offset), locked.chain);
             let count = chain.common(from, &hashes[at..], self.pin);
             if count == 0 {
+                at = hashes.len();
                 break;
             }
             if repeat == Repeat::Copy {
                 for (i, &hash) in hashes[at..at + count].iter().enumerate() {
-                    if self.own.holds_at(chain, holder, from + i, self.pin) {
+                    if self.holds_at(chain, holder, from + i) {
                         self.copy(holder, hash, repeat);
                     }
                 }
             }
-            self.own.runs[place.chain as usize].touched = self.own.clock;
+            locked.run.touch(self.own.now());
             let new = self.hold(place.chain, chain, holder, from, from + count);
+            drop(locked);
             outcome.stored += new;
             outcome.repeated += count - new;
             at += count;
@@ -143,144 +202,183 @@ impl<'a> Write<'a> {
             before = Some(Place { offset: (from + count - 1) as u16, ..place });
             known = hashes.get(at).and_then(|&h| self.map.place(h, self.pin));
         }
-        Ok(outcome)
+        Ok(Stored { outcome, rest: (at < hashes.len()).then_some(at) })
+    }
+
+    /// Whether so many blocks may wait for a parent.
+    fn check_pending(&self, is_pending: bool, blocks: usize) -> Result<(), StoreError> {
+        if !is_pending || !self.is_alone {
+            return Ok(());
+        }
+        let (pending, limit) = (self.pending(), self.own.pending_limit);
+        if pending + blocks > limit {
+            return Err(StoreError::Pending { blocks, pending, limit });
+        }
+        Ok(())
     }
 
     /// Writes the unknown blocks at the beginning of `hashes`: behind `before` if that is where a
     /// chain of this holder alone ends, and into a chain of their own otherwise, if there is room for
     /// one.
-    pub(crate) fn append(
+    fn append(
         &mut self,
         holder: Holder,
         parent: Option<BlockHash>,
         before: Option<Place>,
         hashes: &[BlockHash],
-        pending: bool,
-    ) -> Option<Place> {
-        let continued = before.filter(|b| self.continues(*b, holder, hashes[0]));
-        let (number, start) = match continued {
-            Some(before) => (before.chain, usize::from(before.offset) + 1),
+        is_pending: bool,
+    ) -> Appended<'a> {
+        let ends = |before| self.take_end(before, parent?, holder.endpoint, hashes[0]);
+        let (number, start, locked) = match before.and_then(ends) {
+            Some((before, locked)) => (before.chain, usize::from(before.offset) + 1, locked),
             None => {
-                let number = self.begin(parent, pending)?;
-                if let Some((before, chain)) =
-                    before.zip(before.and_then(|b| self.map.chains.get(b.chain)))
-                {
-                    chain.fork(usize::from(before.offset) + 1);
-                }
-                (number, 0)
+                let begun = self.begin(parent, is_pending);
+                let Some((number, locked)) = begun else { return Appended::Nowhere };
+                (number, 0, locked)
             }
         };
-        let map = self.map;
-        let Some(chain) = map.chains.get(number) else {
-            unreachable!("chain {number} was just given out")
-        };
+        let Locked { chain, run, .. } = locked;
         let most = hashes.len().min(LONGEST - start);
         self.reserve(chain, start, most);
         let words = chain.hashes.get(self.pin);
         // A hash is written once: another one in its place begins a chain of its own.
-        let written = usize::from(self.own.runs[number as usize].written).max(start);
+        let written = run.written().max(start);
         let again = &words[start..written.min(start + most)];
         let same = again.iter().zip(hashes).take_while(|(w, h)| w.load(Ordering::Relaxed) == h.0);
         let same = same.count();
         let most = if same < again.len() { same } else { most };
-        let is_it = |place: Place, hash: BlockHash| {
-            let at = usize::from(place.offset);
-            if place.chain == number {
-                return words[at].load(Ordering::Relaxed) == hash.0;
-            }
-            map.chains.get(place.chain).is_some_and(|c| c.is(at, hash, self.pin))
+        let to = Place { chain: number, offset: start as u16 };
+        let (count, known) = if self.is_alone {
+            self.enter::<true>(to, words, &hashes[..most])
+        } else {
+            self.enter::<false>(to, words, &hashes[..most])
         };
-        let mut entries = map.directory.inserting(&mut self.own.counts, self.pin);
-        let mut count = 0;
-        for (word, &hash) in words[start..].iter().zip(&hashes[..most]) {
-            if let Some(&ahead) = hashes.get(count + AHEAD) {
-                entries.prefetch(ahead);
+        if let (0, Some(known)) = (count, known) {
+            // Another writer was faster.
+            if start == 0 {
+                chain.hashes.replace(None, self.pin);
+                self.own.numbers.unbegin(number, self.pin);
             }
-            let place = Place { chain: number, offset: (start + count) as u16 };
-            // Those before were unknown, so the first one is too.
-            if entries.find_or_insert(hash, place, |p| is_it(p, hash)).is_some() {
-                break;
-            }
-            word.store(hash.0, Ordering::Release);
-            count += 1;
+            return Appended::Known(known);
         }
-        if !self.own.waiting.is_empty() {
+        if !self.own.waiting.is_empty() && self.is_alone {
             hashes[..count].iter().for_each(|&hash| self.arrived(hash));
         }
         let end = start + count;
         chain.set_len(end, hashes[count - 1].0);
-        if self.own.runs[number as usize].state.pending {
-            self.own.pending += count;
+        run.write(end);
+        let tally = self.tally();
+        tally.blocks = tally.blocks.wrapping_add(count);
+        if run.is_pending() {
+            tally.pending = tally.pending.wrapping_add(count);
         }
-        self.own.blocks += count;
-        let run = &mut self.own.runs[number as usize];
-        run.written = run.written.max(end as u16);
         if start == 0 && count < most {
             self.fit(chain, end);
         }
-        Some(Place { chain: number, offset: start as u16 })
+        Appended::To(to, locked)
     }
 
-    /// Whether a block after `before` belongs into the same chain: it is the end, there is room,
-    /// and nobody else holds any of it. (Where others do, the end is likely a fork.)
-    pub(crate) fn continues(&self, before: Place, holder: Holder, hash: BlockHash) -> bool {
-        let Some(chain) = self.map.chains.get(before.chain) else { return false };
+    /// Writes hashes into a chain's words and the directory, from a place on, up to one that is known: how
+    /// many that was, and where the known one is.
+    #[inline]
+    pub(crate) fn enter<const ALONE: bool>(
+        &self,
+        to: Place,
+        words: &[AtomicU64],
+        hashes: &[BlockHash],
+    ) -> (usize, Option<Place>) {
+        let entries = self.map.directory.inserting::<ALONE>(&self.own.counts, self.pin);
+        let start = usize::from(to.offset);
+        let mut count = 0;
+        for (word, &hash) in words[start..].iter().zip(hashes) {
+            if let Some(&ahead) = hashes.get(count + AHEAD) {
+                entries.prefetch(ahead);
+            }
+            // Before its slot: who meets that compares.
+            word.store(hash.0, Ordering::Release);
+            let place = Place { offset: (start + count) as u16, ..to };
+            let is_it = |p: Place| {
+                if p.chain == to.chain {
+                    return words[usize::from(p.offset)].load(Ordering::Relaxed) == hash.0;
+                }
+                self.is_at(p, hash)
+            };
+            let known = entries.find_or_insert(hash, place, is_it);
+            if known.is_some() {
+                return (count, known);
+            }
+            count += 1;
+        }
+        (count, None)
+    }
+
+    /// Whether the slot of `place` is that of `hash`. Where others write, the chain may not count the block
+    /// yet, or no longer.
+    #[inline]
+    pub(crate) fn is_at(&self, place: Place, hash: BlockHash) -> bool {
+        let Some(chain) = self.map.chains.get(place.chain) else { return false };
+        let at = usize::from(place.offset);
+        if self.is_alone {
+            chain.is(at, hash, self.pin)
+        } else {
+            chain.hash(at, self.pin) == Some(hash)
+        }
+    }
+
+    /// The chain that goes on behind `parent` with another block of this endpoint. Where that is not the one
+    /// that `parent` is in, notes that another forks off there.
+    fn take_end(
+        &self,
+        before: Place,
+        parent: BlockHash,
+        endpoint: EndpointId,
+        hash: BlockHash,
+    ) -> Option<(Place, Locked<'a>)> {
+        let locked = self.take(before, parent)?;
         let next = usize::from(before.offset) + 1;
+        if self.continues(&locked, next, endpoint, hash) {
+            return Some((before, locked));
+        }
+        locked.chain.fork(next);
+        None
+    }
+
+    /// Whether a block at offset `next` belongs into the same chain as that before it: it is the end, there
+    /// is room, and nobody else holds any of it. (Where others do, the end is likely a fork.)
+    fn continues(
+        &self,
+        &Locked { chain, run, .. }: &Locked<'_>,
+        next: usize,
+        endpoint: EndpointId,
+        hash: BlockHash,
+    ) -> bool {
         next == chain.len()
             && next < LONGEST
-            && (next >= usize::from(self.own.runs[before.chain as usize].written)
-                || chain.hash(next, self.pin) == Some(hash))
-            && holders::all(chain, self.pin, |e| e.endpoint == holder.endpoint)
+            && (next >= run.written() || chain.hash(next, self.pin) == Some(hash))
+            && holders::all(chain, self.pin, |e| e.endpoint == endpoint)
     }
 
     /// A new, empty chain, if there is room for one.
-    pub(crate) fn begin(&mut self, parent: Option<BlockHash>, pending: bool) -> Option<u32> {
-        if self.own.unused.is_empty() {
-            let mut later = self.own.unused_later.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::swap(&mut self.own.unused, &mut later);
+    fn begin(&self, parent: Option<BlockHash>, is_pending: bool) -> Option<(u32, Locked<'a>)> {
+        let (map, own): (&'a Residency, &'a Writers) = (self.map, self.own);
+        let number = own.numbers.begin(&map.chains, self.pin)?;
+        let locked = self.lock(number)?;
+        locked.run.begin(parent, is_pending, own.now());
+        if let (true, Some(parent)) = (is_pending, parent) {
+            own.waiting.add(parent, number, self.pin);
         }
-        let number = match self.own.unused.pop() {
-            Some(number) => number,
-            None => self.new_number()?,
-        };
-        self.own.runs[number as usize] = Run {
-            parent,
-            touched: self.own.clock,
-            written: 0,
-            state: RunState { pending, stale: false },
-        };
-        if let (true, Some(parent)) = (pending, parent) {
-            self.own.waiting.entry(parent).or_default().push(number);
-        }
-        self.own.chains += 1;
-        Some(number)
-    }
-
-    /// A number never used before, and room for its chain.
-    fn new_number(&mut self) -> Option<u32> {
-        let number = self.own.runs.len() as u32;
-        if number > MOST_CHAINS {
-            return None;
-        }
-        if let Some(chains) = self.map.chains.missing(number) {
-            if !self.may_grow(chains) {
-                return None;
-            }
-            self.own.runs.reserve_exact(chains);
-            let bytes = self.map.chains.create(number);
-            self.own.chain_bytes += bytes;
-            self.pin.count(bytes as isize);
-        }
-        self.own.runs.push(Run::default());
-        Some(number)
+        Some((number, locked))
     }
 
     /// A block has arrived: those who waited for it are pending no more.
-    pub(crate) fn arrived(&mut self, hash: BlockHash) {
-        for number in self.own.waiting.remove(&hash).unwrap_or_default() {
-            let state = &mut self.own.runs[number as usize].state;
-            if std::mem::take(&mut state.pending) {
-                self.own.pending -= self.map.chains.get(number).map_or(0, Chain::len);
+    fn arrived(&mut self, hash: BlockHash) {
+        for number in self.own.waiting.arrived(hash, self.pin) {
+            let run = self.map.chains.run(number);
+            if run.is_pending() {
+                run.end_pending();
+                let blocks = self.map.chains.get(number).map_or(0, Chain::len);
+                let tally = self.tally();
+                tally.pending = tally.pending.wrapping_sub(blocks);
             }
         }
     }

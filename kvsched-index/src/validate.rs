@@ -3,15 +3,15 @@
 use crate::chain::{Chain, Place};
 use crate::detail::Detail;
 use crate::holders;
-use crate::matcher::Residency;
-use crate::shared::Pin;
-use crate::write::Writer;
+use crate::turns;
+use crate::write::View;
 use kvsched_core::BlockHash;
 use std::collections::{HashMap, HashSet};
 
 /// Panics where the structure contradicts itself. Slow: it looks at everything.
-pub(crate) fn validate(map: &Residency, own: &Writer, pin: &Pin) {
-    own.names.validate();
+pub(crate) fn validate(view: View<'_>) {
+    let View { map, own, pin, .. } = view;
+    turns::take(&own.names).validate();
     assert!(map.directory.counts_agree(&own.counts, pin), "the directory's own counts");
     let mut in_directory = HashSet::new();
     map.directory.for_each(pin, |place| {
@@ -20,7 +20,7 @@ pub(crate) fn validate(map: &Residency, own: &Writer, pin: &Pin) {
     let mut hashes = HashSet::new();
     let mut entries: HashMap<usize, usize> = HashMap::new();
     let (mut blocks, mut chains, mut pending) = (0, 0, 0);
-    for number in 1..own.runs.len() as u32 {
+    for number in 1..own.numbers.end() {
         let Some(chain) = map.chains.get(number) else { panic!("chain {number} is missing") };
         let len = chain.len();
         for offset in 0..len {
@@ -36,17 +36,18 @@ pub(crate) fn validate(map: &Residency, own: &Writer, pin: &Pin) {
         }
         let last: Option<BlockHash> = chain.hash(len - 1, pin);
         assert!(last.is_some_and(|h| chain.is(len - 1, h, pin)), "the last hash of {number}");
-        let run = own.runs[number as usize];
+        let run = map.chains.run(number);
         blocks += len;
         chains += 1;
-        pending += if run.state.pending { len } else { 0 };
-        let held = entries_of(chain, number, own, pin, &mut entries);
-        assert!(held == len || run.state.stale, "chain {number} of {len} is held to {held}");
+        pending += if run.is_pending() { len } else { 0 };
+        let held = entries_of(chain, number, view, &mut entries);
+        assert!(held == len || run.is_stale(), "chain {number} of {len} is held to {held}");
     }
     assert!(in_directory.is_empty(), "slots of no block: {in_directory:?}");
-    assert_eq!((blocks, chains, pending), (own.blocks, own.chains, own.pending), "the totals");
-    for (endpoint, owner) in own.owners.iter().enumerate() {
-        let counted = entries.get(&endpoint).copied().unwrap_or(0);
+    let totals = (view.blocks(), own.numbers.alive(), view.pending());
+    assert_eq!((blocks, chains, pending), totals, "the totals");
+    for (endpoint, owner) in view.owners() {
+        let counted = entries.get(&endpoint.index()).copied().unwrap_or(0);
         assert_eq!(owner.entries, counted, "entries of endpoint {endpoint}");
     }
 }
@@ -55,15 +56,14 @@ pub(crate) fn validate(map: &Residency, own: &Writer, pin: &Pin) {
 fn entries_of(
     chain: &Chain,
     number: u32,
-    own: &Writer,
-    pin: &Pin,
+    view: View<'_>,
     entries: &mut HashMap<usize, usize>,
 ) -> usize {
     let mut seen = HashSet::new();
-    let mut most = 0;
+    let (pin, mut most) = (view.pin, 0);
     holders::all(chain, pin, |entry| {
         assert!(seen.insert(entry.endpoint), "{} twice in chain {number}", entry.endpoint);
-        let owner = &own.owners[entry.endpoint.index()];
+        let Some(owner) = view.owner(entry.endpoint) else { panic!("an unknown holder") };
         assert!(owner.chains.contains(&number), "{} does not know it", entry.endpoint);
         *entries.entry(entry.endpoint.index()).or_default() += 1;
         let detail = Detail::of(entry, chain.details.get(pin));

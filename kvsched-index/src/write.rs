@@ -1,62 +1,116 @@
 //! What a write works on: all that readers see, and what only writers know.
+//!
+//! # Who waits for whom
+//!
+//! An endpoint belongs to a *lane*, and one writer at a time is in a lane. Beside those of other lanes, a
+//! writer may change:
+//!
+//! * what is its endpoints' own: the [`Owner`], and its entries and records in chains;
+//! * a chain, its [`Run`](crate::run::Run) and what it has of further words, while it holds the chain's
+//!   lock (one of [`Writers::locks`]), one chain at a time, after it has looked again whether the block it
+//!   came for is still there;
+//! * a shard of the directory, while it holds its count;
+//! * numbers of chains, engines' names, chains that wait: each under a lock of its own.
+//!
+//! Locks are taken in this order, so that nobody waits in a circle. A block that an endpoint holds stays
+//! where it is as long as its lane is taken: nobody else may let go of it for the endpoint.
+//!
+//! A new hash is written into its chain before its slot into the directory. So who meets the slot can
+//! compare, even while the chain's length does not count the block yet (or any more): it then waits
+//! for the chain's lock, and looks again.
+//!
+//! All else, and all that looks at everything, is done *alone*, with every lane taken: groups and pools,
+//! blocks whose parent is unknown or awaited, what clears have left, and the budget. Alone no other lock is
+//! needed.
 
-use crate::chain::Chain;
+use crate::chain::{Chain, Chains, Place};
 use crate::detail::{self, Detail, Plane};
 use crate::directory::DirectoryCounts;
-use crate::group::Grouping;
-use crate::loose::LooseGroup;
 use crate::matcher::Residency;
 use crate::names::Names;
+use crate::numbers::Numbers;
+use crate::owner::Owner;
+use crate::run::Run;
 use crate::shared::{Pin, WritePin};
-use crate::{Holder, IndexStats, holders};
-use kvsched_core::{BlockHash, Group, Tier};
-use std::collections::HashMap;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use crate::turns::{self, Turns};
+use crate::waiting::Waiting;
+use crate::{Holder, IndexBuilder, IndexStats, holders};
+use kvsched_core::{BlockHash, EndpointId};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 /// How many hashes ahead the directory is asked for its lines.
 pub(crate) const AHEAD: usize = 12;
+/// Lanes of an index that threads share, unless a byte budget says that it will be small: more than
+/// there are writers at work, so that two of them are seldom in one.
+const MOST_LANES: usize = 64;
 
-/// What only writers know.
+/// What only writers know, of all endpoints.
 #[derive(Debug)]
-pub(crate) struct Writer {
+pub(crate) struct Writers {
     pub(crate) counts: DirectoryCounts,
-    /// By chain number; the first is nobody's.
-    pub(crate) runs: Vec<Run>,
-    /// Numbers of chains that have ended.
-    pub(crate) unused: Vec<u32>,
-    /// The same, once no reader can still mean the old chain.
-    pub(crate) unused_later: Arc<Mutex<Vec<u32>>>,
-    pub(crate) owners: Vec<Owner>,
-    /// Further physical copies of held blocks.
-    pub(crate) copies: HashMap<(Holder, BlockHash), u32>,
-    /// Chains without a known parent, by the parent.
-    pub(crate) waiting: HashMap<BlockHash, Vec<u32>>,
-    pub(crate) pending: usize,
+    /// Of chains, by number; none where there is one writer.
+    pub(crate) locks: Option<Turns<()>>,
+    /// Lanes that endpoints are spread over: as many bits of an id say which.
+    pub(crate) lane_bits: u32,
+    pub(crate) numbers: Numbers,
+    pub(crate) waiting: Waiting,
     /// Chains that lost a holder by a clear, and may have blocks nobody holds.
-    pub(crate) stale: Vec<u32>,
-    pub(crate) blocks: usize,
-    pub(crate) chains: usize,
-    pub(crate) bytes: usize,
+    pub(crate) stale: Mutex<Vec<u32>>,
+    /// How many these are.
+    pub(crate) stale_chains: AtomicUsize,
+    pub(crate) names: Mutex<Names>,
+    /// Whether there ever were any.
+    pub(crate) has_names: AtomicBool,
+    /// All that is allocated.
+    pub(crate) bytes: AtomicUsize,
     /// Those of `bytes` that an index without blocks takes.
     pub(crate) fixed_bytes: usize,
-    /// Those of `bytes` that are room for chains.
-    pub(crate) chain_bytes: usize,
     pub(crate) pending_limit: usize,
     pub(crate) unit: u32,
     /// Counts writes: the time that "coldest" is measured in.
-    pub(crate) clock: u32,
+    pub(crate) clock: AtomicU32,
     pub(crate) budget: Option<usize>,
-    pub(crate) evicted: u64,
-    /// Whether numbers of chains are awaited that readers may still mean.
-    pub(crate) is_short: bool,
-    pub(crate) names: Names,
-    /// Room in all owners' lists of chains.
-    pub(crate) owned_chains: usize,
-    /// Bytes of all owners' lists of groups.
-    pub(crate) group_bytes: usize,
-    /// Bytes of the list of endpoints with pools.
-    pub(crate) scope_bytes: usize,
+    pub(crate) evicted: AtomicU64,
+}
+
+/// What only writers know of the endpoints of a lane.
+#[derive(Debug, Default)]
+pub(crate) struct Lane {
+    pub(crate) owners: Vec<Owner>,
+    /// Blocks that its writers added to chains, less those they took out; all lanes' sum is what
+    /// there is.
+    pub(crate) blocks: usize,
+    /// The same of chains that wait for their parent.
+    pub(crate) pending: usize,
+}
+
+/// The lanes that a writer has taken.
+#[derive(Debug)]
+pub(crate) enum Lanes<'a> {
+    One(&'a mut Lane),
+    All(Vec<MutexGuard<'a, Lane>>),
+}
+
+impl Lanes<'_> {
+    #[inline]
+    fn of(&self, endpoint: EndpointId) -> &Lane {
+        match self {
+            Self::One(lane) => lane,
+            Self::All(lanes) => &lanes[endpoint.index() & (lanes.len() - 1)],
+        }
+    }
+
+    #[inline]
+    fn of_mut(&mut self, endpoint: EndpointId) -> &mut Lane {
+        match self {
+            Self::One(lane) => lane,
+            Self::All(lanes) => {
+                let last = lanes.len() - 1;
+                &mut lanes[endpoint.index() & last]
+            }
+        }
+    }
 }
 
 /// A hash table's bytes: at most 8 entries in 7/8 of a power of two of slots, each with a byte beside
@@ -65,150 +119,81 @@ pub(crate) fn table_bytes<T>(capacity: usize) -> usize {
     (capacity * 8).div_ceil(7) * (size_of::<T>() + 1)
 }
 
-/// What only writers know of a chain.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Run {
-    pub(crate) parent: Option<BlockHash>,
-    /// When something of it was last stored.
-    pub(crate) touched: u32,
-    /// Most blocks it ever had: hashes below are written for good.
-    pub(crate) written: u16,
-    pub(crate) state: RunState,
-}
-
-/// Flags of a chain.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct RunState {
-    pub(crate) pending: bool,
-    pub(crate) stale: bool,
-}
-
-/// What only writers know of an endpoint.
-#[derive(Debug, Default)]
-pub(crate) struct Owner {
-    /// Chains it has an entry in, and some it had.
-    pub(crate) chains: Vec<u32>,
-    /// Entries it has.
-    pub(crate) entries: usize,
-    pub(crate) groups: Vec<(Group, Grouping)>,
-    pub(crate) loose: Vec<Arc<LooseGroup>>,
-}
-
-impl Owner {
-    /// Bytes of its lists of groups.
-    pub(crate) fn group_bytes(&self) -> usize {
-        self.groups.capacity() * size_of::<(Group, Grouping)>()
-            + self.loose.capacity() * size_of::<Arc<LooseGroup>>()
-            + self.loose.len() * (size_of::<LooseGroup>() + 2 * size_of::<usize>())
-    }
-
-    pub(crate) fn chained(&self) -> impl Iterator<Item = Group> {
-        self.groups.iter().filter(|(_, g)| g.is_chained()).map(|&(id, _)| id)
-    }
-
-    /// The plane whose watermark says it all, if only one group must agree.
-    pub(crate) fn plain(&self) -> Option<Plane> {
-        let mut groups = self.chained();
-        match (groups.next(), groups.next()) {
-            (Some(group), None) => Some(Plane::new(Tier::DEVICE, group)),
-            _ => None,
-        }
-    }
-}
-
-impl Writer {
+impl Writers {
+    /// For an index without blocks, that one or several write.
     pub(crate) fn new(
+        settings: &IndexBuilder,
+        map: &Residency,
         counts: DirectoryCounts,
-        unit: u32,
-        pending_limit: usize,
-        budget: Option<usize>,
+        is_shared: bool,
     ) -> Self {
+        let shards = map.directory.shards();
+        let locks = is_shared.then(|| Turns::new(shards));
+        let lane_bits = if is_shared { shards.min(MOST_LANES).ilog2() } else { 0 };
+        let locks_bytes = locks.as_ref().map_or(0, Turns::bytes);
+        let bytes = map.directory.fixed_bytes(&counts) + Chains::fixed_bytes() + locks_bytes;
         Self {
             counts,
-            runs: vec![Run::default()],
-            unused: Vec::new(),
-            unused_later: Arc::default(),
-            owners: Vec::new(),
-            copies: HashMap::new(),
-            waiting: HashMap::new(),
-            pending: 0,
-            stale: Vec::new(),
-            blocks: 0,
-            chains: 0,
-            bytes: 0,
-            fixed_bytes: 0,
-            chain_bytes: 0,
-            pending_limit,
-            unit,
-            clock: 0,
-            budget,
-            evicted: 0,
-            is_short: false,
-            names: Names::default(),
-            owned_chains: 0,
-            group_bytes: 0,
-            scope_bytes: 0,
-        }
-    }
-}
-
-impl Writer {
-    /// Whether `holder` holds the block, matched or not.
-    pub(crate) fn holds(
-        &self,
-        map: &Residency,
-        holder: Holder,
-        hash: BlockHash,
-        pin: &Pin,
-    ) -> bool {
-        let Some(owner) = self.owners.get(holder.endpoint.index()) else { return false };
-        if let Some(group) = owner.loose.iter().find(|g| g.group == holder.group) {
-            return group.tier(holder.tier).contains(hash, pin);
-        }
-        let Some(place) = map.place(hash, pin) else { return false };
-        let Some(chain) = map.chains.get(place.chain) else { return false };
-        self.holds_at(chain, holder, usize::from(place.offset), pin)
-    }
-
-    /// Whether `holder` holds the block at `offset`.
-    pub(crate) fn holds_at(&self, chain: &Chain, holder: Holder, offset: usize, pin: &Pin) -> bool {
-        let Some(entry) = holders::find(chain, holder.endpoint, pin) else { return false };
-        let plane = Plane::new(holder.tier, holder.group);
-        match Detail::of(entry, chain.details.get(pin)) {
-            Some(d) => d.plane(plane).is_some_and(|bits| detail::has(bits, offset)),
-            None => self.is_plain(holder) && offset < usize::from(entry.blocks),
+            locks,
+            lane_bits,
+            numbers: Numbers::new(settings.byte_budget),
+            waiting: Waiting::default(),
+            stale: Mutex::default(),
+            stale_chains: AtomicUsize::new(0),
+            names: Mutex::default(),
+            has_names: AtomicBool::new(false),
+            bytes: AtomicUsize::new(bytes),
+            fixed_bytes: bytes,
+            pending_limit: settings.pending_blocks,
+            unit: settings.block_size,
+            clock: AtomicU32::new(0),
+            budget: settings.byte_budget,
+            evicted: AtomicU64::new(0),
         }
     }
 
-    /// Whether a watermark without details speaks of this holder.
-    pub(crate) fn is_plain(&self, holder: Holder) -> bool {
-        let owner = &self.owners[holder.endpoint.index()];
-        owner.plain() == Some(Plane::new(holder.tier, holder.group))
+    /// Where an endpoint is in its lane.
+    #[inline]
+    pub(crate) fn in_lane(&self, endpoint: EndpointId) -> usize {
+        endpoint.index() >> self.lane_bits
     }
 
-    /// Bytes allocated: what readers see, as counted, and what only writers know.
-    pub(crate) fn total_bytes(&self) -> usize {
-        self.bytes
-            + self.runs.capacity() * size_of::<Run>()
-            + (self.unused.capacity() + self.stale.capacity()) * size_of::<u32>()
-            + self.owners.capacity() * size_of::<Owner>()
-            + self.owned_chains * size_of::<u32>()
-            + self.group_bytes
-            + self.scope_bytes
-            + table_bytes::<((Holder, BlockHash), u32)>(self.copies.capacity())
-            + table_bytes::<(BlockHash, Vec<u32>)>(self.waiting.capacity())
-            + self.names.bytes()
+    /// Counts what the structure around it takes, too.
+    pub(crate) fn add_fixed(&mut self, bytes: usize) {
+        *self.bytes.get_mut() += bytes;
+        self.fixed_bytes += bytes;
     }
 
-    pub(crate) fn stats(&self, map: &Residency) -> IndexStats {
-        IndexStats {
-            endpoints: map.endpoints.load(Ordering::Relaxed),
-            blocks: self.blocks,
-            runs: self.chains,
-            pending: self.pending,
-            bytes: self.total_bytes(),
-            evicted: self.evicted,
+    /// Books what a write has allocated and given back.
+    #[inline]
+    pub(crate) fn book(&self, pin: &WritePin) {
+        match pin.take_bytes() {
+            0 => {}
+            bytes if pin.is_exclusive() => {
+                let now = self.bytes.load(Ordering::Relaxed).wrapping_add_signed(bytes);
+                self.bytes.store(now, Ordering::Relaxed);
+            }
+            bytes => {
+                self.bytes.fetch_add(bytes as usize, Ordering::Relaxed);
+            }
         }
+    }
+
+    /// Whether a write beside others has left something that one alone must do.
+    pub(crate) fn is_untidy(&self) -> bool {
+        self.stale_chains.load(Ordering::Relaxed) > 0
+            || self.budget.is_some_and(|most| self.bytes.load(Ordering::Relaxed) > most)
+    }
+
+    /// The time of this write.
+    #[inline]
+    pub(crate) fn now(&self) -> u32 {
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn has_names(&self) -> bool {
+        self.has_names.load(Ordering::Relaxed)
     }
 }
 
@@ -216,15 +201,230 @@ impl Writer {
 #[derive(Debug)]
 pub(crate) struct Write<'a> {
     pub(crate) map: &'a Residency,
-    pub(crate) own: &'a mut Writer,
+    pub(crate) own: &'a Writers,
+    pub(crate) lanes: Lanes<'a>,
     pub(crate) pin: &'a WritePin,
+    /// Whether there is no other writer.
+    pub(crate) is_alone: bool,
+    /// Whether numbers of chains are awaited that readers may still mean.
+    pub(crate) is_short: bool,
 }
 
-impl Write<'_> {
+/// A chain that a writer may change, with what else is known of it, as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Locked<'a> {
+    pub(crate) chain: &'a Chain,
+    pub(crate) run: &'a Run,
+    _lock: Option<MutexGuard<'a, ()>>,
+}
+
+impl<'a> Write<'a> {
+    /// Of a writer beside others of other lanes.
+    pub(crate) fn beside(
+        (map, own): &'a (Residency, Writers),
+        lane: &'a mut Lane,
+        pin: &'a WritePin,
+    ) -> Self {
+        Self { map, own, lanes: Lanes::One(lane), pin, is_alone: false, is_short: false }
+    }
+
+    /// Of one that is alone.
+    pub(crate) fn alone(
+        (map, own): &'a (Residency, Writers),
+        lanes: Lanes<'a>,
+        pin: &'a WritePin,
+    ) -> Self {
+        Self { map, own, lanes, pin, is_alone: true, is_short: false }
+    }
+
     /// Makes room for so many blocks in all, where no budget says how much there may be.
     pub(crate) fn expect(&mut self, blocks: usize) {
         if self.own.budget.is_none() {
             self.map.directory.reserve(blocks, self.pin);
+        }
+    }
+
+    /// A write begins.
+    #[inline]
+    pub(crate) fn tick(&self) {
+        if self.is_alone {
+            self.own.clock.store(self.own.now().wrapping_add(1), Ordering::Relaxed);
+        } else if self.own.budget.is_some() {
+            // Without a budget nobody asks what is coldest.
+            self.own.clock.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Where what is added up over all lanes is noted.
+    #[inline]
+    pub(crate) fn tally(&mut self) -> &mut Lane {
+        self.lanes.of_mut(EndpointId(0))
+    }
+
+    /// What `of` says of all lanes together, for whoever is alone.
+    fn sum(&self, of: impl Fn(&Lane) -> usize) -> usize {
+        match &self.lanes {
+            Lanes::One(lane) => of(lane),
+            Lanes::All(lanes) => lanes.iter().fold(0, |sum, lane| sum.wrapping_add(of(lane))),
+        }
+    }
+
+    /// Blocks in chains, for whoever is alone.
+    pub(crate) fn blocks(&self) -> usize {
+        self.sum(|lane| lane.blocks)
+    }
+
+    /// Those of them that wait for a parent, for whoever is alone.
+    pub(crate) fn pending(&self) -> usize {
+        self.sum(|lane| lane.pending)
+    }
+
+    /// The lanes taken.
+    pub(crate) fn lanes_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
+        let (one, all) = match &mut self.lanes {
+            Lanes::One(lane) => (Some(&mut **lane), [].as_mut_slice()),
+            Lanes::All(lanes) => (None, lanes.as_mut_slice()),
+        };
+        one.into_iter().chain(all.iter_mut().map(|lane| &mut **lane))
+    }
+
+    /// The endpoints of the lanes taken.
+    pub(crate) fn owners_mut(&mut self) -> impl Iterator<Item = &mut Owner> {
+        self.lanes_mut().flat_map(|lane| &mut lane.owners)
+    }
+
+    /// The endpoint's lane.
+    pub(crate) fn lane_of(&mut self, endpoint: EndpointId) -> &mut Lane {
+        self.lanes.of_mut(endpoint)
+    }
+
+    /// The endpoint, if it is known.
+    #[inline]
+    pub(crate) fn known(&self, endpoint: EndpointId) -> Option<&Owner> {
+        self.lanes.of(endpoint).owners.get(self.own.in_lane(endpoint))
+    }
+
+    /// An endpoint that is known.
+    #[inline]
+    pub(crate) fn owner(&self, endpoint: EndpointId) -> &Owner {
+        &self.lanes.of(endpoint).owners[self.own.in_lane(endpoint)]
+    }
+
+    /// An endpoint that is known.
+    #[inline]
+    pub(crate) fn owner_mut(&mut self, endpoint: EndpointId) -> &mut Owner {
+        let at = self.own.in_lane(endpoint);
+        &mut self.lanes.of_mut(endpoint).owners[at]
+    }
+
+    /// Whether a watermark without details speaks of this holder.
+    #[inline]
+    pub(crate) fn is_plain(&self, holder: Holder) -> bool {
+        self.owner(holder.endpoint).plain() == Some(Plane::new(holder.tier, holder.group))
+    }
+
+    /// Waits for the right to change a chain, while no other chain's is held; `None` if there never was one
+    /// of this number.
+    #[inline]
+    pub(crate) fn lock(&self, number: u32) -> Option<Locked<'a>> {
+        let (map, own): (&'a Residency, &'a Writers) = (self.map, self.own);
+        let (chain, run) = map.chains.with_run(number)?;
+        let locks = own.locks.as_ref().filter(|_| !self.is_alone);
+        Some(Locked { chain, run, _lock: locks.map(|locks| locks.take(number as usize)) })
+    }
+
+    /// The chain with the block at a place, locked; `None` if that is there no more.
+    #[inline]
+    pub(crate) fn take(&self, place: Place, hash: BlockHash) -> Option<Locked<'a>> {
+        let locked = self.lock(place.chain)?;
+        let is_there = || locked.chain.is(usize::from(place.offset), hash, self.pin);
+        (self.is_alone || is_there()).then_some(locked)
+    }
+
+    /// Whether `holder` holds the block at `offset`.
+    pub(crate) fn holds_at(&self, chain: &Chain, holder: Holder, offset: usize) -> bool {
+        let owner = self.owner(holder.endpoint);
+        holds_at(owner, chain, holder, offset, self.pin)
+    }
+
+    /// Changes engines' names, and counts what that takes.
+    pub(crate) fn change_names<R>(&self, f: impl FnOnce(&mut Names) -> R) -> R {
+        let mut names = turns::take(&self.own.names);
+        let before = names.bytes();
+        let done = f(&mut names);
+        self.pin.recount(before, names.bytes());
+        done
+    }
+}
+
+/// Whether `holder`, of whom `owner` is known, holds the block at `offset`.
+fn holds_at(owner: &Owner, chain: &Chain, holder: Holder, offset: usize, pin: &Pin) -> bool {
+    let Some(entry) = holders::find(chain, holder.endpoint, pin) else { return false };
+    let plane = Plane::new(holder.tier, holder.group);
+    match Detail::of(entry, chain.details.get(pin)) {
+        Some(d) => d.plane(plane).is_some_and(|bits| detail::has(bits, offset)),
+        None => owner.plain() == Some(plane) && offset < usize::from(entry.blocks),
+    }
+}
+
+/// Everything, to look at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View<'a> {
+    pub(crate) map: &'a Residency,
+    pub(crate) own: &'a Writers,
+    /// Those of the lanes that are taken: all of them, or the one that is asked for.
+    pub(crate) lanes: &'a [&'a Lane],
+    pub(crate) pin: &'a Pin,
+}
+
+impl<'a> View<'a> {
+    /// The endpoint, if it is known.
+    pub(crate) fn owner(self, endpoint: EndpointId) -> Option<&'a Owner> {
+        let lane = self.lanes[endpoint.index() & (self.lanes.len() - 1)];
+        lane.owners.get(self.own.in_lane(endpoint))
+    }
+
+    /// All endpoints, by id.
+    pub(crate) fn owners(self) -> impl Iterator<Item = (EndpointId, &'a Owner)> {
+        let ids = 0..self.map.endpoints.load(Ordering::Relaxed);
+        ids.filter_map(move |id| {
+            let id = EndpointId(id as u16);
+            Some((id, self.owner(id)?))
+        })
+    }
+
+    /// Blocks in chains.
+    pub(crate) fn blocks(self) -> usize {
+        self.lanes.iter().fold(0, |sum, lane| sum.wrapping_add(lane.blocks))
+    }
+
+    /// Those of them that wait for a parent.
+    pub(crate) fn pending(self) -> usize {
+        self.lanes.iter().fold(0, |sum, lane| sum.wrapping_add(lane.pending))
+    }
+
+    /// Whether `holder` holds the block, matched or not.
+    pub(crate) fn holds(self, holder: Holder, hash: BlockHash) -> bool {
+        let Some(owner) = self.owner(holder.endpoint) else { return false };
+        if let Some(group) = owner.loose(holder.group) {
+            return group.tier(holder.tier).contains(hash, self.pin);
+        }
+        let Some(place) = self.map.place(hash, self.pin) else { return false };
+        let Some(chain) = self.map.chains.get(place.chain) else { return false };
+        // Where others write, their records move about beside this endpoint's.
+        let _lock = self.own.locks.as_ref().map(|locks| locks.take(place.chain as usize));
+        let offset = usize::from(place.offset);
+        chain.is(offset, hash, self.pin) && holds_at(owner, chain, holder, offset, self.pin)
+    }
+
+    pub(crate) fn stats(self) -> IndexStats {
+        IndexStats {
+            endpoints: self.map.endpoints.load(Ordering::Relaxed),
+            blocks: self.blocks(),
+            runs: self.own.numbers.alive(),
+            pending: self.pending(),
+            bytes: self.own.bytes.load(Ordering::Relaxed),
+            evicted: self.own.evicted.load(Ordering::Relaxed),
         }
     }
 }

@@ -99,7 +99,7 @@ fn what_comes_and_goes_does_not_disturb_what_stays() {
 }
 
 #[test]
-fn writers_in_turn_leave_what_one_would() {
+fn writers_together_leave_what_one_would() {
     let index = Index::builder().build_shared().unwrap();
     std::thread::scope(|s| {
         for e in 0..2u16 {

@@ -1,5 +1,5 @@
-//! The protocols between the writer and readers, under every interleaving that the memory model allows:
-//! the directory's table and the epochs with their own code, the other two in small. What is modelled is named at
+//! The protocols between writers and readers, under every interleaving that the memory model allows:
+//! the directory's table and counts and the epochs with their own code, the other two in small. What is modelled is named at
 //! each; `shared` names the tools for the rest.
 #![cfg(not(miri))]
 #![allow(clippy::unwrap_used, reason = "test code")]
@@ -8,6 +8,10 @@
 #[allow(dead_code, unreachable_pub, reason = "a model takes a part of it")]
 #[path = "../src/table.rs"]
 mod table;
+
+#[allow(dead_code, unreachable_pub, reason = "a model takes a part of it")]
+#[path = "../src/counts.rs"]
+mod counts;
 
 #[allow(dead_code, unreachable_pub, reason = "a model takes a part of it")]
 #[path = "../src/shared/epochs.rs"]
@@ -42,7 +46,12 @@ mod chain {
 }
 
 mod shared {
-    pub(crate) use loom::sync::atomic::AtomicU64;
+    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64};
+
+    /// Others go on.
+    pub(crate) fn pause(_turn: u32) {
+        loom::thread::yield_now();
+    }
 
     #[derive(Debug)]
     pub(crate) struct Line(pub(crate) [AtomicU64; 8]);
@@ -130,6 +139,47 @@ fn what_a_finished_write_put_is_found() {
         buckets.put(9);
         done.store(1, Ordering::Release);
         reader.join().unwrap();
+    });
+}
+
+/// Two writers who store the same new block into chains of their own, each its hash first and then the slot:
+/// one puts it, the other finds that and knows by the hash that it is the same.
+#[test]
+fn a_block_that_two_store_is_put_once() {
+    const HASH: u64 = 99;
+    /// The first hash of each chain.
+    struct World {
+        hashes: [AtomicU64; 2],
+        buckets: Arc<Buckets>,
+        counts: counts::DirectoryCounts,
+    }
+    impl World {
+        /// Where the block is, if it was there before.
+        fn store(&self, chain: u32) -> Option<u32> {
+            self.hashes[chain as usize - 1].store(HASH, Ordering::Release);
+            let mut held = self.counts.get().hold(0, false);
+            let hash_of = |place: Place| &self.hashes[place.chain as usize - 1];
+            let known = table::Table::of(&self.buckets.0)
+                .find_or_put(TAG, Buckets::slot(chain), |place| {
+                    hash_of(place).load(Ordering::Relaxed) == HASH
+                })
+                .map(|place| place.chain);
+            held.count += u32::from(known.is_none());
+            known
+        }
+    }
+    bounded(3, || {
+        let hashes = [AtomicU64::new(0), AtomicU64::new(0)];
+        let counts = counts::DirectoryCounts::new(1, true);
+        let world = Arc::new(World { hashes, buckets: Buckets::of([]), counts });
+        let second = {
+            let world = Arc::clone(&world);
+            thread::spawn(move || world.store(2))
+        };
+        let known = [world.store(1), second.join().unwrap()];
+        assert!(matches!(known, [None, Some(1)] | [Some(2), None]), "{known:?}");
+        assert_eq!(world.counts.of(0), 1);
+        assert_eq!(table::Table::of(&world.buckets.0).validated(), Some(1));
     });
 }
 

@@ -171,7 +171,7 @@ impl Lines {
             tagged
         });
         if let Some(tagged) = NonNull::new(self.tagged.swap(new, Ordering::AcqRel)) {
-            // It was published here and nobody else swaps it out again.
+            // It was published here, and whoever swaps it out owns it.
             let old = FreshLines { tagged, lengths: self.lengths };
             pin.retire(old.bytes(), Retired::Lines(old));
         }

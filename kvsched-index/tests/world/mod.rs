@@ -1,10 +1,12 @@
-//! A random world: an index and its oracle, driven by the same operations.
+//! A random world: an index, or a part of one, and its oracle, driven by the same operations.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code outside of a test function")]
 #![allow(unreachable_pub, dead_code, reason = "each user takes a part of it")]
 
 use kvsched_core::{BlockHash, EndpointId, Group, PrefixMatches, Rng, Tier};
 use kvsched_index::naive::Naive;
-use kvsched_index::{GroupRule, Holder, Index, Repeat};
+use kvsched_index::{
+    GroupError, GroupRule, Holder, Index, PoolError, Repeat, SharedIndex, StoreError, StoreOutcome,
+};
 use std::ops::Range;
 
 /// Where choices come from: a generator, or the bytes of a fuzzer.
@@ -43,40 +45,172 @@ impl Variety {
     ];
 }
 
-/// Both, and the prompts that stores and queries are cut from.
-pub struct World {
+/// What is compared with the oracle. Every method is as the index's of that name.
+pub trait Subject {
+    fn store(
+        &mut self,
+        holder: Holder,
+        parent: Option<BlockHash>,
+        hashes: &[BlockHash],
+        repeat: Repeat,
+    ) -> Result<StoreOutcome, StoreError>;
+    fn remove(&mut self, holder: Holder, hashes: &[BlockHash]) -> usize;
+    fn clear(&mut self, endpoint: EndpointId);
+    fn remove_endpoint(&mut self, endpoint: EndpointId);
+    fn set_pools(&mut self, endpoint: EndpointId, pools: &[EndpointId]) -> Result<(), PoolError>;
+    fn set_group(
+        &mut self,
+        endpoint: EndpointId,
+        group: Group,
+        rule: GroupRule,
+        block_size: u32,
+    ) -> Result<(), GroupError>;
+    fn holds(&self, holder: Holder, hash: BlockHash) -> bool;
+    fn find_matches(&self, hashes: &[BlockHash], out: &mut PrefixMatches);
+    /// Whether nobody else's endpoints are in it.
+    fn is_whole(&self) -> bool;
+}
+
+macro_rules! as_the_index {
+    ($t:ty, $index:ident, $is_whole:literal, |$this:ident, $hashes:ident, $out:ident| $find:expr) => {
+        impl Subject for $t {
+            fn store(
+                &mut self,
+                holder: Holder,
+                parent: Option<BlockHash>,
+                hashes: &[BlockHash],
+                repeat: Repeat,
+            ) -> Result<StoreOutcome, StoreError> {
+                $index::store(self, holder, parent, hashes, repeat)
+            }
+            fn remove(&mut self, holder: Holder, hashes: &[BlockHash]) -> usize {
+                $index::remove(self, holder, hashes)
+            }
+            fn clear(&mut self, endpoint: EndpointId) {
+                $index::clear(self, endpoint);
+            }
+            fn remove_endpoint(&mut self, endpoint: EndpointId) {
+                $index::remove_endpoint(self, endpoint);
+            }
+            fn set_pools(
+                &mut self,
+                endpoint: EndpointId,
+                pools: &[EndpointId],
+            ) -> Result<(), PoolError> {
+                $index::set_pools(self, endpoint, pools)
+            }
+            fn set_group(
+                &mut self,
+                endpoint: EndpointId,
+                group: Group,
+                rule: GroupRule,
+                block_size: u32,
+            ) -> Result<(), GroupError> {
+                $index::set_group(self, endpoint, group, rule, block_size)
+            }
+            fn holds(&self, holder: Holder, hash: BlockHash) -> bool {
+                $index::holds(self, holder, hash)
+            }
+            fn find_matches(&self, $hashes: &[BlockHash], $out: &mut PrefixMatches) {
+                let $this = self;
+                $find
+            }
+            fn is_whole(&self) -> bool {
+                $is_whole
+            }
+        }
+    };
+}
+
+/// Some endpoints of an index whose others have other writers.
+pub struct Part<'i> {
+    pub index: &'i SharedIndex,
+    pub endpoints: Vec<EndpointId>,
+}
+
+impl std::ops::Deref for Part<'_> {
+    type Target = SharedIndex;
+
+    fn deref(&self) -> &SharedIndex {
+        self.index
+    }
+}
+
+as_the_index!(Index, Index, true, |this, hashes, out| Self::find_matches(this, hashes, out));
+as_the_index!(Part<'_>, SharedIndex, false, |this, hashes, out| {
+    this.index.find_matches_among(hashes, &this.endpoints, out);
+});
+
+/// An index and its oracle, and the prompts that stores and queries are cut from.
+pub struct World<S> {
     variety: Variety,
     prompts: Vec<Vec<BlockHash>>,
-    pub index: Index,
+    /// Those that operations are about.
+    endpoints: Vec<EndpointId>,
+    pub index: S,
     naive: Naive,
     found: PrefixMatches,
     truth: PrefixMatches,
 }
 
-impl World {
-    pub fn new(variety: Variety, choices: &mut impl Choices) -> Self {
-        let mut prompts: Vec<Vec<BlockHash>> = Vec::new();
-        for p in 0..variety.prompts {
-            // Half of the prompts fork off from an earlier one.
-            let mut prompt = match prompts.len() {
-                n if n > 0 && choices.below(2) == 0 => {
-                    let other = &prompts[choices.below(n)];
-                    other[..choices.below(other.len() + 1)].to_vec()
-                }
-                _ => Vec::new(),
-            };
-            let len = 1 + choices.below(variety.longest);
-            // Small and large numbers: 0 is a hash like any other.
-            let spread = if p % 2 == 0 { 1 } else { 0x9e37_79b9_7f4a_7c15 };
-            for i in prompt.len()..len {
-                prompt.push(BlockHash(((p * variety.longest + i) as u64).wrapping_mul(spread)));
+fn prompts(variety: Variety, choices: &mut impl Choices) -> Vec<Vec<BlockHash>> {
+    let mut prompts: Vec<Vec<BlockHash>> = Vec::new();
+    for p in 0..variety.prompts {
+        // Half of the prompts fork off from an earlier one.
+        let mut prompt = match prompts.len() {
+            n if n > 0 && choices.below(2) == 0 => {
+                let other = &prompts[choices.below(n)];
+                other[..choices.below(other.len() + 1)].to_vec()
             }
-            prompts.push(prompt);
+            _ => Vec::new(),
+        };
+        let len = 1 + choices.below(variety.longest);
+        // Small and large numbers: 0 is a hash like any other.
+        let spread = if p % 2 == 0 { 1 } else { 0x9e37_79b9_7f4a_7c15 };
+        for i in prompt.len()..len {
+            prompt.push(BlockHash(((p * variety.longest + i) as u64).wrapping_mul(spread)));
         }
+        prompts.push(prompt);
+    }
+    prompts
+}
+
+impl World<Index> {
+    pub fn new(variety: Variety, choices: &mut impl Choices) -> Self {
+        let endpoints = (0..variety.endpoints).map(|e| EndpointId(e as u16)).collect();
+        let index = Index::builder().build().unwrap();
+        Self::of(variety, endpoints, index, choices)
+    }
+}
+
+impl<'i> World<Part<'i>> {
+    /// Every `of`th endpoint of an index, from the one with number `nth` on. The prompts are those of
+    /// the choices.
+    pub fn part(
+        variety: Variety,
+        (nth, of): (usize, usize),
+        index: &'i SharedIndex,
+        choices: &mut impl Choices,
+    ) -> Self {
+        let ids = (nth..variety.endpoints.max(of)).step_by(of).map(|e| EndpointId(e as u16));
+        let endpoints: Vec<_> = ids.collect();
+        let part = Part { index, endpoints: endpoints.clone() };
+        Self::of(variety, endpoints, part, choices)
+    }
+}
+
+impl<S: Subject> World<S> {
+    fn of(
+        variety: Variety,
+        endpoints: Vec<EndpointId>,
+        index: S,
+        choices: &mut impl Choices,
+    ) -> Self {
         Self {
             variety,
-            prompts,
-            index: Index::builder().build().unwrap(),
+            prompts: prompts(variety, choices),
+            endpoints,
+            index,
             naive: Naive::new(16),
             found: PrefixMatches::new(),
             truth: PrefixMatches::new(),
@@ -85,7 +219,7 @@ impl World {
 
     fn holder(&self, choices: &mut impl Choices) -> Holder {
         Holder {
-            endpoint: EndpointId(choices.below(self.variety.endpoints) as u16),
+            endpoint: self.endpoints[choices.below(self.endpoints.len())],
             tier: Tier::new(choices.below(self.variety.tiers) as u8).unwrap(),
             group: Group(choices.below(self.variety.groups) as u8),
         }
@@ -215,7 +349,15 @@ impl World {
     pub fn ask(&mut self, hashes: &[BlockHash]) {
         self.index.find_matches(hashes, &mut self.found);
         self.naive.find_matches(hashes, &mut self.truth);
-        assert_eq!(self.found.as_slice(), self.truth.as_slice(), "matches of {hashes:?}");
+        if self.index.is_whole() {
+            assert_eq!(self.found.as_slice(), self.truth.as_slice(), "matches of {hashes:?}");
+        } else {
+            for &id in &self.endpoints {
+                assert_eq!(self.found.blocks(id), self.truth.blocks(id), "{id} of {hashes:?}");
+            }
+            let of = |m: &PrefixMatches| m.as_slice().iter().sum::<u32>();
+            assert_eq!(of(&self.found), of(&self.truth), "others in {hashes:?}");
+        }
         assert_eq!(self.found.prompt_blocks(), self.truth.prompt_blocks());
         let rows = |m: &PrefixMatches| {
             let mut rows = m.slow_runs().to_vec();

@@ -1,0 +1,60 @@
+//! What only writers know of an endpoint.
+
+use crate::detail::Plane;
+use crate::group::Grouping;
+use crate::loose::LooseGroup;
+use crate::write::table_bytes;
+use kvsched_core::{BlockHash, Group, Tier};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A block in a tier of a group.
+type Copied = (Tier, Group, BlockHash);
+
+#[derive(Debug, Default)]
+pub(crate) struct Owner {
+    /// Chains it has an entry in, and some it had.
+    pub(crate) chains: Vec<u32>,
+    /// Entries it has.
+    pub(crate) entries: usize,
+    pub(crate) groups: Vec<(Group, Grouping)>,
+    pub(crate) loose: Vec<Arc<LooseGroup>>,
+    /// Further physical copies of held blocks.
+    pub(crate) copies: HashMap<Copied, u32>,
+}
+
+impl Owner {
+    /// Bytes of its lists.
+    pub(crate) fn bytes(&self) -> usize {
+        self.chains.capacity() * size_of::<u32>()
+            + self.groups.capacity() * size_of::<(Group, Grouping)>()
+            + self.loose.capacity() * size_of::<Arc<LooseGroup>>()
+            + self.loose.len() * (size_of::<LooseGroup>() + 2 * size_of::<usize>())
+            + self.copies_bytes()
+    }
+
+    /// Bytes of what is known of copies.
+    pub(crate) fn copies_bytes(&self) -> usize {
+        table_bytes::<(Copied, u32)>(self.copies.capacity())
+    }
+
+    pub(crate) fn chained(&self) -> impl Iterator<Item = Group> {
+        self.groups.iter().filter(|(_, g)| g.is_chained()).map(|&(id, _)| id)
+    }
+
+    /// The group, if it is a loose one.
+    #[inline]
+    pub(crate) fn loose(&self, group: Group) -> Option<&Arc<LooseGroup>> {
+        self.loose.iter().find(|g| g.group == group)
+    }
+
+    /// The plane whose watermark says it all, if only one group must agree.
+    #[inline]
+    pub(crate) fn plain(&self) -> Option<Plane> {
+        let mut groups = self.chained();
+        match (groups.next(), groups.next()) {
+            (Some(group), None) => Some(Plane::new(Tier::DEVICE, group)),
+            _ => None,
+        }
+    }
+}
