@@ -1,5 +1,6 @@
 //! Locks beside each other: who takes another one than everybody else waits for nobody.
 
+use std::ops::Deref;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// How often a writer asks for its turn before it sleeps until it comes: most are shorter than going to
@@ -8,16 +9,27 @@ const SPINS: usize = 400;
 
 /// Locks by number, each with a cache line of its own.
 #[derive(Debug)]
-pub(crate) struct Turns<T>(Box<[Turn<T>]>);
+pub(crate) struct Turns<T>(Box<[Apart<Mutex<T>>]>);
 
-#[derive(Debug)]
+/// Something that writers change all the time, in cache lines of its own: nobody else has to fetch again
+/// what lies beside it.
+#[derive(Debug, Default)]
 #[repr(align(64))]
-struct Turn<T>(Mutex<T>);
+pub(crate) struct Apart<T>(pub(crate) T);
+
+impl<T> Deref for Apart<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
 
 impl<T: Default> Turns<T> {
     /// At least `count`, a power of two.
     pub(crate) fn new(count: usize) -> Self {
-        let turn = |_| Turn(Mutex::new(T::default()));
+        let turn = |_| Apart(Mutex::new(T::default()));
         Self((0..count.next_power_of_two()).map(turn).collect())
     }
 }
@@ -25,18 +37,18 @@ impl<T: Default> Turns<T> {
 impl<T> Turns<T> {
     /// Bytes beside what the values hold.
     pub(crate) fn bytes(&self) -> usize {
-        self.0.len() * size_of::<Turn<T>>()
+        self.0.len() * size_of::<Apart<Mutex<T>>>()
     }
 
     /// Waits for the lock of `number`, which others share.
     #[inline]
     pub(crate) fn take(&self, number: usize) -> MutexGuard<'_, T> {
-        take(&self.0[number & (self.0.len() - 1)].0)
+        take(&self.0[number & (self.0.len() - 1)])
     }
 
     /// Waits for all of them, one after the other.
     pub(crate) fn take_all(&self) -> Vec<MutexGuard<'_, T>> {
-        self.0.iter().map(|turn| take(&turn.0)).collect()
+        self.0.iter().map(|turn| take(turn)).collect()
     }
 }
 

@@ -32,7 +32,7 @@ use crate::numbers::Numbers;
 use crate::owner::Owner;
 use crate::run::Run;
 use crate::shared::{Pin, WritePin};
-use crate::turns::{self, Turns};
+use crate::turns::{self, Apart, Turns};
 use crate::waiting::Waiting;
 use crate::{Holder, IndexBuilder, IndexStats, holders};
 use kvsched_core::{BlockHash, EndpointId};
@@ -53,23 +53,23 @@ pub(crate) struct Writers {
     pub(crate) locks: Option<Turns<()>>,
     /// Lanes that endpoints are spread over: as many bits of an id say which.
     pub(crate) lane_bits: u32,
-    pub(crate) numbers: Numbers,
+    pub(crate) numbers: Apart<Numbers>,
     pub(crate) waiting: Waiting,
     /// Chains that lost a holder by a clear, and may have blocks nobody holds.
     pub(crate) stale: Mutex<Vec<u32>>,
     /// How many these are.
     pub(crate) stale_chains: AtomicUsize,
-    pub(crate) names: Mutex<Names>,
+    pub(crate) names: Apart<Mutex<Names>>,
     /// Whether there ever were any.
     pub(crate) has_names: AtomicBool,
     /// All that is allocated.
-    pub(crate) bytes: AtomicUsize,
+    pub(crate) bytes: Apart<AtomicUsize>,
     /// Those of `bytes` that an index without blocks takes.
     pub(crate) fixed_bytes: usize,
     pub(crate) pending_limit: usize,
     pub(crate) unit: u32,
     /// Counts writes: the time that "coldest" is measured in.
-    pub(crate) clock: AtomicU32,
+    pub(crate) clock: Apart<AtomicU32>,
     pub(crate) budget: Option<usize>,
     pub(crate) evicted: AtomicU64,
 }
@@ -136,17 +136,17 @@ impl Writers {
             counts,
             locks,
             lane_bits,
-            numbers: Numbers::new(settings.byte_budget),
+            numbers: Apart(Numbers::new(settings.byte_budget)),
             waiting: Waiting::default(),
             stale: Mutex::default(),
             stale_chains: AtomicUsize::new(0),
-            names: Mutex::default(),
+            names: Apart::default(),
             has_names: AtomicBool::new(false),
-            bytes: AtomicUsize::new(bytes),
+            bytes: Apart(AtomicUsize::new(bytes)),
             fixed_bytes: bytes,
             pending_limit: settings.pending_blocks,
             unit: settings.block_size,
-            clock: AtomicU32::new(0),
+            clock: Apart::default(),
             budget: settings.byte_budget,
             evicted: AtomicU64::new(0),
         }
@@ -160,7 +160,7 @@ impl Writers {
 
     /// Counts what the structure around it takes, too.
     pub(crate) fn add_fixed(&mut self, bytes: usize) {
-        *self.bytes.get_mut() += bytes;
+        *self.bytes.0.get_mut() += bytes;
         self.fixed_bytes += bytes;
     }
 
