@@ -102,11 +102,14 @@ impl PrefixMemo {
         }
         while out.len() < plain {
             let rest = span.part(out.len(), plain - out.len());
-            let Some(known) = self.runs.find(&place, &rest) else {
-                let before = out.len();
-                place = self.runs.learn(&place, &self.hasher, &rest, out)?;
-                self.hashed_blocks += (out.len() - before) as u64;
-                continue;
+            let known = match self.runs.find(&place, &rest) {
+                Ok(known) => known,
+                Err(key) => {
+                    let before = out.len();
+                    place = self.runs.learn(&place, key, &self.hasher, &rest, out)?;
+                    self.hashed_blocks += (out.len() - before) as u64;
+                    continue;
+                }
             };
             out.extend(self.runs.hashes(known));
             let mut again = 0;

@@ -64,6 +64,10 @@ impl Place {
     }
 }
 
+/// What the run that begins at a place of a prompt is found under.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key(u64);
+
 /// The first blocks of a run, which are the next ones of a prompt.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Known {
@@ -106,21 +110,23 @@ impl Runs {
         self.evicted
     }
 
-    /// What is known of `rest`, which comes at `place`: as much as one run holds.
-    pub(crate) fn find(&mut self, place: &Place, rest: &Span<'_>) -> Option<Known> {
+    /// What is known of `rest`, which comes at `place`: as much as one run holds. Or what it
+    /// would be found under.
+    pub(crate) fn find(&mut self, place: &Place, rest: &Span<'_>) -> Result<Known, Key> {
         // Mostly what came next is what comes next.
         let next = place.run.and_then(|run| self.runs[run].next);
         let known = match next.and_then(|next| self.shared(next, place, rest)) {
             Some(known) => known,
             None => {
-                let run = self.directory.get(self.key(place, rest))?;
-                let known = self.shared(run, place, rest)?;
+                let key = self.key(place, rest);
+                let run = self.directory.get(key.0).ok_or(key)?;
+                let known = self.shared(run, place, rest).ok_or(key)?;
                 self.link(place, run);
                 known
             }
         };
         self.runs[known.run].used = true;
-        Some(known)
+        Ok(known)
     }
 
     /// How many blocks of `rest` a run begins with, if it begins at `place`.
@@ -178,16 +184,18 @@ impl Runs {
         Ok((Place::after(parent), part.blocks))
     }
 
-    /// Hashes the first of `rest`, which come at `place`, appends their hashes to `out` and
-    /// remembers them: as many as one run has room for. Returns the place behind them.
+    /// Hashes the first of `rest`, which come at `place` and were not found under `key`, appends
+    /// their hashes to `out` and remembers them: as many as one run has room for. Returns the
+    /// place behind them.
     pub(crate) fn learn(
         &mut self,
         place: &Place,
+        key: Key,
         hasher: &BlockHasher,
         rest: &Span<'_>,
         out: &mut Vec<BlockHash>,
     ) -> Result<Place, HashError> {
-        let run = self.run_at(place, rest);
+        let run = self.run_at(place, key);
         let from = self.runs[run].blocks;
         let part = rest.part(0, RUN - from);
         let words = self.run_words();
@@ -215,11 +223,11 @@ impl Runs {
     }
 
     /// The run at `place`, if it has room, or a new one for what comes there.
-    fn run_at(&mut self, place: &Place, blocks: &Span<'_>) -> usize {
+    fn run_at(&mut self, place: &Place, key: Key) -> usize {
         match place.run {
             Some(run) if self.runs[run].blocks < RUN => run,
             _ => {
-                let run = self.new_run(self.key(place, blocks), place.digest);
+                let run = self.new_run(key.0, place.digest);
                 self.link(place, run);
                 run
             }
@@ -233,9 +241,9 @@ impl Runs {
     }
 
     /// What a run that begins at `place` with the first of `blocks` is found under.
-    fn key(&self, place: &Place, blocks: &Span<'_>) -> u64 {
+    fn key(&self, place: &Place, blocks: &Span<'_>) -> Key {
         let tokens = &blocks.tokens[..self.block_size + self.lookahead];
-        self.finder.block(place.digest.block_hash().0, tokens, 0)
+        Key(self.finder.block(place.digest.block_hash().0, tokens, 0))
     }
 
     /// An empty run, which may take an old one's place.
@@ -297,8 +305,9 @@ fn room<T>(len: usize) -> Result<Vec<T>, TryReserveError> {
 
 /// How many tokens two slices have in common, from the first on.
 fn equal_tokens(a: &[TokenId], b: &[TokenId]) -> usize {
-    // By the kilobyte, then by the dozen, and then one by one: the larger, the faster.
-    let mut equal = equal_chunks::<256>(a, b);
+    // By the thousand first and one by one at last: the larger, the faster.
+    let mut equal = equal_chunks::<1024>(a, b);
+    equal += equal_chunks::<128>(&a[equal..], &b[equal..]);
     equal += equal_chunks::<16>(&a[equal..], &b[equal..]);
     equal + equal_chunks::<1>(&a[equal..], &b[equal..])
 }

@@ -191,12 +191,12 @@ impl VllmScheme {
                 self.write(to, next, span, block, &mut keys, parent);
             }
             C::seal(next);
-            let link = C::of(this);
-            link.put(next, form.parent);
-            sink(link.digest());
+            let digest = C::digest(this);
+            next.patch_digest(form.parent, &digest);
+            sink(digest);
             std::mem::swap(&mut this, &mut next);
         }
-        let last = C::of(this).digest();
+        let last = C::digest(this);
         sink(last);
         last
     }
@@ -258,18 +258,15 @@ struct Form {
     tail: Tail,
 }
 
-/// One digest of a chain, in the form in which it is made and passed on.
+/// A hash function whose digests are bytes.
 trait Chain {
     /// Makes a message ready, but for its parent.
     fn seal(message: &mut Message<'_>);
     /// Of a message that is ready.
-    fn of(message: &Message<'_>) -> Self;
-    /// Writes it into the next message, as its parent at `at`.
-    fn put(&self, message: &mut Message<'_>, at: usize);
-    fn digest(&self) -> Digest;
+    fn digest(message: &Message<'_>) -> Digest;
 }
 
-struct Sha256([u32; 8]);
+struct Sha256;
 
 impl Chain for Sha256 {
     #[inline]
@@ -278,50 +275,30 @@ impl Chain for Sha256 {
     }
 
     #[inline]
-    fn of(message: &Message<'_>) -> Self {
-        Self(sha256::of_padded(message.padded()))
-    }
-
-    #[inline]
-    fn put(&self, message: &mut Message<'_>, at: usize) {
-        message.patch(at, sha256::to_bytes(self.0));
-    }
-
-    #[inline]
-    fn digest(&self) -> Digest {
-        Digest::from_32(sha256::to_bytes(self.0))
+    fn digest(message: &Message<'_>) -> Digest {
+        Digest::from_32(sha256::to_bytes(sha256::of_padded(message.padded())))
     }
 }
 
-struct Xxh3(u128);
+struct Xxh3;
 
 impl Chain for Xxh3 {
     #[inline]
     fn seal(_: &mut Message<'_>) {}
 
     #[inline]
-    fn of(message: &Message<'_>) -> Self {
-        Self(XxHash3_128::oneshot(message.written()))
-    }
-
-    #[inline]
-    fn put(&self, message: &mut Message<'_>, at: usize) {
-        message.patch(at, self.0.to_be_bytes());
-    }
-
-    #[inline]
-    fn digest(&self) -> Digest {
-        Digest::from_u128(self.0)
+    fn digest(message: &Message<'_>) -> Digest {
+        Digest::from_u128(XxHash3_128::oneshot(message.written()))
     }
 }
 
 /// The digest of a whole message.
 fn digest(algorithm: Algorithm, message: &mut Message<'_>) -> Digest {
     if !algorithm.is_cryptographic() {
-        return Xxh3::of(message).digest();
+        return Xxh3::digest(message);
     }
     Sha256::seal(message);
-    let digest = Sha256::of(message).digest();
+    let digest = Sha256::digest(message);
     if algorithm == Algorithm::Sha256Cbor64Bit {
         return Digest::from_u64(digest.block_hash().0);
     }
