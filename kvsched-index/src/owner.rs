@@ -1,5 +1,6 @@
 //! What only writers know of an endpoint.
 
+use crate::Holder;
 use crate::detail::Plane;
 use crate::group::Grouping;
 use crate::loose::LooseGroup;
@@ -46,6 +47,12 @@ impl Owner {
     #[inline]
     pub(crate) fn loose(&self, group: Group) -> Option<&Arc<LooseGroup>> {
         self.loose.iter().find(|g| g.group == group)
+    }
+
+    /// Whether a watermark without details speaks of this holder, one of this endpoint.
+    #[inline]
+    pub(crate) fn is_plain(&self, holder: Holder) -> bool {
+        self.plain() == Some(Plane::new(holder.tier, holder.group))
     }
 
     /// The plane whose watermark says it all, if only one group must agree.

@@ -19,9 +19,10 @@ impl<'a> Write<'a> {
     pub(crate) fn remove(&mut self, holder: Holder, hashes: &[BlockHash]) -> usize {
         let Some(owner) = self.known(holder.endpoint) else { return 0 };
         let loose = owner.loose(holder.group).map(Arc::clone);
+        let is_simple = owner.copies.is_empty() && owner.is_plain(holder);
         self.tick();
-        if let (None, &[hash]) = (&loose, hashes)
-            && self.remove_tail(holder, hash)
+        if let (true, &[hash]) = (is_simple, hashes)
+            && self.remove_tail(holder.endpoint, hash)
         {
             if self.is_alone {
                 self.sweep(SWEPT);

@@ -11,6 +11,10 @@ use crate::{
 };
 use kvsched_core::{BlockHash, EndpointId, EngineHash, Group, PrefixMatches};
 
+/// As many blocks at least a writer tidies up after as if it had written them, once all others wait for it:
+/// some 8 µs of work for 1 µs of taking the locks.
+const TIDIED: usize = 128;
+
 /// An [`Index`](crate::Index) that many threads ask while others write.
 ///
 /// The same structure behind `&self`. Queries take no lock, allocate nothing, and are never
@@ -92,7 +96,7 @@ impl SharedIndex {
             (done, parts.1.is_untidy())
         });
         if is_untidy {
-            self.write_alone(|w| w.tidy(blocks));
+            self.write_alone(|w| w.tidy(blocks.max(TIDIED)));
         }
         done
     }

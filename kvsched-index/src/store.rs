@@ -49,6 +49,15 @@ impl<'a> Write<'a> {
             return Err(StoreError::Endpoint(holder.endpoint));
         }
         self.tick();
+        if let (Some(parent), &[hash]) = (parent, hashes)
+            && self.known(holder.endpoint).is_some_and(|owner| owner.is_plain(holder))
+            && let Some(outcome) = self.store_tail(holder.endpoint, parent, hash)
+        {
+            if self.is_alone {
+                self.tidy(1);
+            }
+            return Ok(Stored { outcome, rest: None });
+        }
         if !self.meet(holder.endpoint, holder.group) {
             return Ok(Stored::NOTHING);
         }
@@ -63,14 +72,7 @@ impl<'a> Write<'a> {
         if !self.keep_room(hashes.len()) {
             return Ok(Stored::NOTHING);
         }
-        let tail = match (parent, hashes) {
-            (Some(parent), &[hash]) => self.store_tail(holder, parent, hash),
-            _ => None,
-        };
-        let stored = match tail {
-            Some(outcome) => Stored { outcome, rest: None },
-            None => self.store_chained(holder, parent, hashes, repeat)?,
-        };
+        let stored = self.store_chained(holder, parent, hashes, repeat)?;
         if self.is_alone {
             self.tidy(hashes.len());
         }

@@ -3,28 +3,28 @@
 //!
 //! Stores and removals do the same, with all the questions that others may ask for.
 
-use crate::chain::{Chain, Entry, LONGEST, Place};
-use crate::run::Run;
+use crate::StoreOutcome;
+use crate::chain::{Entry, LONGEST, Place};
 use crate::write::{AHEAD, Locked, Write};
-use crate::{Holder, StoreOutcome};
-use kvsched_core::BlockHash;
+use kvsched_core::{BlockHash, EndpointId};
 use std::sync::atomic::Ordering;
 
 impl<'a> Write<'a> {
-    /// Whether a chain has so many blocks, known to follow what is known, that `holder` alone holds, all.
+    /// Whether a chain has so many blocks, known to follow what is known, that a watermark of `endpoint`
+    /// alone speaks of, all.
     #[inline]
-    fn is_held_alone(&self, run: &Run, chain: &Chain, holder: Holder, blocks: usize) -> bool {
-        chain.len() == blocks
-            && chain.is_held_by(Entry::plain(holder.endpoint, blocks), self.pin)
-            && !run.is_pending()
-            && self.is_plain(holder)
+    fn is_held_alone(&self, locked: &Locked<'_>, endpoint: EndpointId, blocks: usize) -> bool {
+        locked.chain.len() == blocks
+            && locked.chain.is_held_by(Entry::plain(endpoint, blocks), self.pin)
+            && !locked.run.is_pending()
     }
 
-    /// Stores a block behind `parent`, if that is all there is to do: it is new, and `parent` is the end
-    /// of a chain with room that `holder` alone holds, and to its end. Changes nothing otherwise.
+    /// Stores a block behind `parent`, on the device of an endpoint with one group, if that is all there is to
+    /// do: it is new, and `parent` is the end of a chain with room that the endpoint alone holds, and to its
+    /// end. Changes nothing otherwise.
     pub(crate) fn store_tail(
         &mut self,
-        holder: Holder,
+        endpoint: EndpointId,
         parent: BlockHash,
         hash: BlockHash,
     ) -> Option<StoreOutcome> {
@@ -36,7 +36,7 @@ impl<'a> Write<'a> {
         let words = chain.hashes.get(self.pin);
         if offset >= LONGEST.min(words.len())
             || run.written() != offset
-            || !self.is_held_alone(run, chain, holder, offset)
+            || !self.is_held_alone(&locked, endpoint, offset)
             || !self.own.waiting.is_empty()
         {
             return None;
@@ -55,7 +55,7 @@ impl<'a> Write<'a> {
             return None;
         }
         chain.set_len(offset + 1, hash.0);
-        let entry = Entry::plain(holder.endpoint, offset + 1);
+        let entry = Entry::plain(endpoint, offset + 1);
         chain.inline[0].store(entry.to_bits(), Ordering::Release);
         run.write(offset + 1);
         run.touch(self.own.now());
@@ -64,21 +64,20 @@ impl<'a> Write<'a> {
         Some(StoreOutcome { stored: 1, ..StoreOutcome::default() })
     }
 
-    /// Removes the block, if that is all there is to do: it is the last one, but not the first, of a chain
-    /// that `holder` alone holds, and to its end. Changes nothing otherwise, and says so.
-    pub(crate) fn remove_tail(&mut self, holder: Holder, hash: BlockHash) -> bool {
+    /// Removes a block without further copies from the device of an endpoint with one group, if that is all
+    /// there is to do: it is the last one, but not the first, of a chain that the endpoint alone holds, and
+    /// to its end. Changes nothing otherwise, and says so.
+    pub(crate) fn remove_tail(&mut self, endpoint: EndpointId, hash: BlockHash) -> bool {
         let Some(place) = self.map.place(hash, self.pin) else { return false };
         let offset = usize::from(place.offset);
         let Some(locked) = self.take(place, hash) else { return false };
-        let Locked { chain, run, .. } = locked;
+        let chain = locked.chain;
         let Some(before) = offset.checked_sub(1) else { return false };
         let Some(before) = chain.hash(before, self.pin) else { return false };
-        if !self.owner(holder.endpoint).copies.is_empty()
-            || !self.is_held_alone(run, chain, holder, offset + 1)
-        {
+        if !self.is_held_alone(&locked, endpoint, offset + 1) {
             return false;
         }
-        let entry = Entry::plain(holder.endpoint, offset);
+        let entry = Entry::plain(endpoint, offset);
         chain.inline[0].store(entry.to_bits(), Ordering::Release);
         chain.set_len(offset, before.0);
         self.map.directory.remove(hash, place, &self.own.counts, self.is_alone, self.pin);

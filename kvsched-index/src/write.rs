@@ -320,7 +320,7 @@ impl<'a> Write<'a> {
     /// Whether a watermark without details speaks of this holder.
     #[inline]
     pub(crate) fn is_plain(&self, holder: Holder) -> bool {
-        self.owner(holder.endpoint).plain() == Some(Plane::new(holder.tier, holder.group))
+        self.owner(holder.endpoint).is_plain(holder)
     }
 
     /// Waits for the right to change a chain, while no other chain's is held; `None` if there never was one
