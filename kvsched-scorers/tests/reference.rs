@@ -243,13 +243,14 @@ fn seconds(w: &World, r: &Row) -> f64 {
         }
     }
     let own = compute(u, w.prompt_tokens - u);
-    let (b, o) = (f64::from(r.load.running_requests), 256.0);
+    let there = r.load.waiting_requests + r.load.running_requests;
+    let (b, o) = (f64::from(there.max(r.load.in_flight_requests)), 256.0);
     let capacity = r.load.kv_capacity_tokens as f64;
     let in_use = r.load.kv_usage * capacity;
     let step = 0.022 + 0.4e-3 * (b + 1.0) + 39e-9 * (in_use + w.prompt_tokens);
     let added = u + fetched + o;
-    let wanted = added * (1.0 + f64::from(r.load.waiting_requests));
-    let short = (in_use + b * o / 2.0 + wanted - capacity).max(0.0);
+    let wanted = (u + fetched) * (1.0 + f64::from(r.load.waiting_requests));
+    let short = (in_use + wanted - capacity).max(0.0);
     let room = if capacity > 0.0 { short / capacity * o * step } else { 0.0 };
     // KV unused for 100 s has odds of three to one, which fall as one over the time.
     let recent = |r: &Row| r.load.recent_prefill_tokens as f64;
@@ -258,15 +259,22 @@ fn seconds(w: &World, r: &Row) -> f64 {
         _ => 180.0 * capacity / recent(r),
     };
     let odds = if capacity > 0.0 { (3.0 * 100.0 / kept_secs).min(99.0) } else { 0.0 };
+    // What another holds and this one computes lies twice, and three more times displaces as much.
+    let longest = most(&w.each(|r| r.matched));
+    let copied = ((longest - r.matched) * w.block).min(u);
+    // Who gets what nobody holds gets 99 that follow, of which each finds it evicted with a chance.
+    let renewed = if capacity > 0.0 { (recent(r) / capacity).min(1.0) } else { 0.0 };
+    let home = if longest == 0.0 { 99.0 * renewed * compute(w.prompt_tokens, 0.0) } else { 0.0 };
     let p = f64::from(r.load.pending_requests);
     r.load.queued_prefill_tokens as f64 * c1
         + fetch
         + c0
         + own
         + 0.1 * o * step
-        + (p + 0.1 * b) * own
+        + (p + 0.1 * (b - p).max(0.0)) * own
         + 0.1 * b * o * (0.4e-3 + 39e-9 * w.prompt_tokens)
-        + odds * compute(added, 0.0)
+        + odds * (compute(added, 0.0) + 3.0 * compute(copied, 0.0))
+        + home
         + room
 }
 

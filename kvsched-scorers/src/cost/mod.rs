@@ -7,6 +7,7 @@
 //! Over the cluster simulator's fourteen workloads together no preset has a shorter time to the
 //! first token; `docs/sim/shootout.md` has the figures, and those where another is better.
 
+mod evict;
 mod fit;
 mod fleet;
 mod hardware;
@@ -21,21 +22,19 @@ pub use split::{Placement, Split};
 pub use work::{Plan, Source, Work};
 
 use crate::ParameterError;
-use crate::inflight::RECENT;
 use crate::parameter::{quantity, share};
 use crate::profile::reopen;
 use crate::scale::ratio;
 use crate::{DecideInput, Scratch};
 use fleet::Fleet;
 use kvsched_core::{Candidate, Context, Load, LoraLoad, Needs, Rates, Scorer, Tier};
-use std::time::Duration;
 use work::{Donor, bystanders, kv_in_use, work};
 
 /// `cost-scorer`: the seconds of delay that serving the request on an endpoint causes, scored
 /// `1 / (1 + seconds)`.
 ///
 /// With `u` tokens computed after `h` reused ones, `Q` queued prefill tokens of `P` requests, `B`
-/// decoding requests, `o` expected output tokens, and `w` the [decode weight](Cost::decode_weight),
+/// requests in all, `o` expected output tokens, and `w` the [decode weight](Cost::decode_weight),
 /// the [`Terms`] are:
 ///
 /// | term | seconds |
@@ -44,21 +43,31 @@ use work::{Donor, bystanders, kv_in_use, work};
 /// | fetch | the slowest of `t0 + tokens · per token` over tiers and a peer |
 /// | prefill | `c0 + compute`, `compute = c1 · u + c2 · u · (h + u/2)` |
 /// | decode | `w · o · step(B + 1)` |
-/// | others | `(P + w · κ · B) · compute + w · B · o · ∂step` |
-/// | evict | `p/(1 − p) · 100 s / T · compute of all KV added`, `T` how long its memory keeps what is unused |
-/// | room | `short / capacity · o · step`, `short` what memory lacks for it and those waiting |
+/// | others | `(P + w · κ · (B − P)) · compute + w · B · o · ∂step` |
+/// | evict | `p/(1 − p) · 100 s / T · (compute of all KV added + p/(1 − p) · idle · compute of what is copied)` |
+/// | home | `99 · min(1, 180 s / T) · compute of the prompt`, if nobody holds any of it |
+/// | room | `short / capacity · o · step`, `short` what memory lacks for its prompt and those waiting |
 /// | adapter | 0 active, ½ load while loading, 1 load with room, else one load and one answer |
 /// | replica | the value of one more holder of a hot prefix, taken off |
 ///
-/// `B` counts the requests of ranks in [lock-step](lock_step), too. `κ` is
-/// [`Rates::interference`].
+/// `B` is [`Load::requests`], for those that wait now decode beside it later, and counts the requests
+/// of ranks in [lock-step](lock_step), too. `κ` is [`Rates::interference`].
 ///
 /// Eviction: `p` is [`Cost::reuse`], the chance that KV unused for 100 s is asked for again. What is
 /// missed is computed again, which evicts as much, and so on: `p/(1 − p)` times. The longer KV was not
 /// asked for, the less likely it will be, as `τ/(τ + T)`, whose odds are `τ/T`. `T` is three minutes
 /// times the memory's size over [`Load::recent_prefill_tokens`]: a memory that turns over slowly
 /// has old KV to give away, and costs little to take up. Where no endpoint's recent prefill is known,
-/// `T` is 100 s everywhere.
+/// `T` is 100 s everywhere and no home is priced.
+///
+/// Copies: what is computed here although another endpoint holds it displaces once more for each
+/// time it is asked for again, as it then lies twice. `idle` is the share of its time that
+/// the [demand](kvsched_core::Request::prefix_demand) for it, shared by its holders and this one,
+/// leaves such a copy without work.
+///
+/// Home: who is first sent a prompt that is new to the whole fleet will be sent all that follow it.
+/// Each of them finds it evicted with a chance of `180 s / T`; 99 is the number beyond which no
+/// chain is followed.
 #[derive(Clone, Debug)]
 pub struct Cost {
     default_rates: Rates,
@@ -85,7 +94,9 @@ pub struct Terms {
     pub others: f64,
     /// What computing evicted KV again will take.
     pub evict: f64,
-    /// Waiting until answers have ended that take up the KV memory it needs.
+    /// What requests that follow a prompt new to the fleet will compute again here.
+    pub home: f64,
+    /// Waiting until answers have ended that take up the KV memory its prompt needs.
     pub room: f64,
     /// Loading the adapter.
     pub adapter: f64,
@@ -97,7 +108,8 @@ impl Terms {
     /// All together; at least 0.
     #[must_use]
     pub fn total(&self) -> f64 {
-        let sum = self.before_decode() + self.decode + self.others + self.evict + self.room;
+        let displaced = self.evict + self.home + self.room;
+        let sum = self.before_decode() + self.decode + self.others + displaced;
         (sum - self.replica).max(0.0)
     }
 
@@ -268,7 +280,7 @@ impl Cost {
         let output = self.expected_output(cx);
         let batch = bystanders(load);
         let stalled = self.stalled(load, rates);
-        let added = work.computed_tokens + work.fetched_tokens + output;
+        let copy = fleet.copy(cx, candidate, rates, output);
         let fetch = if self.layer_wise {
             (work.fetch_secs - work.compute_secs).max(0.0)
         } else {
@@ -283,31 +295,23 @@ impl Cost {
             decode: counted * work.step_secs,
             others: (pending(load) + stalled) * work.compute_secs
                 + batch * counted * work.slower_secs,
-            evict: eviction * rates.compute_secs(added, 0.0),
-            room: room_secs(load, added, output, work.step_secs),
+            evict: self.evict_secs(eviction, fleet, (candidate, rates), &work, (output, copy.idle)),
+            home: self.home_secs(fleet, cx, load, rates),
+            room: room_secs(
+                load,
+                work.computed_tokens + work.fetched_tokens,
+                output,
+                work.step_secs,
+            ),
             adapter: adapter_secs(cx, &load.lora, rates, decode),
-            replica: fleet.prefix.replica_secs(cx, candidate, rates, output)
-                * (1.0 + stalled + eviction),
+            replica: copy.saves_secs * (1.0 + stalled + eviction),
         }
     }
 
     /// What a second of computing costs those who decode.
     fn stalled(&self, load: &Load, rates: &Rates) -> f64 {
-        self.decode_weight * rates.interference * bystanders(load)
-    }
-
-    /// What a second's worth of new KV evicts, in seconds. Nothing where memory's size is unknown.
-    fn eviction(&self, fleet: &Fleet, load: &Load) -> f64 {
-        if load.kv_capacity_tokens == 0 {
-            return 0.0;
-        }
-        let turns = if fleet.knows_turnover {
-            let recent = load.recent_prefill_tokens as f64 / load.kv_capacity_tokens as f64;
-            recent * (UNUSED.as_secs_f64() / RECENT.as_secs_f64())
-        } else {
-            1.0
-        };
-        (odds(self.reuse) * turns).min(MOST_ODDS)
+        let decoding = (bystanders(load) - pending(load)).max(0.0);
+        self.decode_weight * rates.interference * decoding
     }
 }
 
@@ -317,29 +321,18 @@ impl Default for Cost {
     }
 }
 
-/// For how long KV was not used of which [`Cost::reuse`] speaks.
-const UNUSED: Duration = Duration::from_secs(100);
-
-/// Beyond this a chain of evictions is not followed: `p / (1 − p)` of 0.99.
-const MOST_ODDS: f64 = 99.0;
-
-fn odds(share: f64) -> f64 {
-    if share < 1.0 { share / (1.0 - share) } else { MOST_ODDS }
-}
-
 /// Requests before their first token: they are in the same steps, or behind.
 fn pending(load: &Load) -> f64 {
     f64::from(load.pending_requests)
 }
 
-/// Until there is room for `added` tokens beside what is in use, what that grows to, and as much
-/// for each that waits already. Memory turns over once an answer.
+/// Until there is room for `added` tokens beside what is in use, and for as much for each that
+/// waits already. Memory turns over once an answer. What answers grow by meanwhile does not count:
+/// as much comes free as others end, and who is too many then has had his first token.
 fn room_secs(load: &Load, added: f64, output: f64, step_secs: f64) -> f64 {
     let capacity = load.kv_capacity_tokens as f64;
-    // Answers under way are half written on average.
-    let growth = 0.5 * output * f64::from(load.running_requests);
     let wanted = added * (1.0 + f64::from(load.waiting_requests));
-    let short = (kv_in_use(load) + growth + wanted - capacity).max(0.0);
+    let short = (kv_in_use(load) + wanted - capacity).max(0.0);
     ratio(short, capacity) * output * step_secs
 }
 
@@ -391,6 +384,7 @@ impl Scorer for Cost {
             ("decode", t.decode),
             ("others", t.others),
             ("evict", t.evict),
+            ("home", t.home),
             ("room", t.room),
             ("adapter", t.adapter),
             ("replica", -t.replica),

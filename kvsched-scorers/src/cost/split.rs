@@ -1,6 +1,6 @@
 use super::fleet::Fleet;
 use super::work::{Donor, Plan, bystanders, work};
-use super::{Cost, pending, room_secs};
+use super::{Cost, adapter_secs, pending, room_secs};
 use crate::filter::Label;
 use crate::profile::{enter, open};
 use crate::{DecideInput, Scratch};
@@ -196,11 +196,14 @@ impl Split {
         let rates = self.cost.rates(cx, candidate);
         let load = cx.load(candidate);
         let work = work(cx, candidate, rates, fleet.donor, |_, _, _| {});
-        let added = work.computed_tokens + work.fetched_tokens;
+        let idle = fleet.copy(cx, candidate, rates, 0.0).idle;
+        let eviction = self.cost.eviction(fleet, load);
+        let answer = self.cost.expected_output(cx) * work.step_secs;
         work.ttft_secs()
-            + self.cost.terms_in(fleet, cx, candidate).adapter
+            + adapter_secs(cx, &load.lora, rates, answer)
             + (pending(load) + self.cost.stalled(load, rates)) * work.compute_secs
-            + self.cost.eviction(fleet, load) * rates.compute_secs(added, 0.0)
+            + self.cost.evict_secs(eviction, fleet, (candidate, rates), &work, (0.0, idle))
+            + self.cost.home_secs(fleet, cx, load, rates)
     }
 
     /// Decoding and what that does to others; then the transfer before it.
@@ -212,11 +215,10 @@ impl Split {
         let batch = bystanders(load);
         let missing = f64::from(cx.uncached_tokens(candidate));
         let work = work(cx, candidate, rates, Donor::default(), |_, _, _| {});
-        let added = missing + output;
         let secs = counted * (work.step_secs + batch * work.slower_secs)
-            + self.cost.terms_in(fleet, cx, candidate).adapter
-            + self.cost.eviction(fleet, load) * rates.compute_secs(added, 0.0)
-            + room_secs(load, added, output, work.step_secs);
+            + adapter_secs(cx, &load.lora, rates, output * work.step_secs)
+            + self.cost.eviction(fleet, load) * rates.compute_secs(missing + output, 0.0)
+            + room_secs(load, missing, output, work.step_secs);
         (secs, rates.peer.secs(missing))
     }
 }

@@ -109,9 +109,15 @@ impl Donor {
     }
 }
 
+/// Requests that decode beside it. Those that wait come first; what metrics show as running may be
+/// older than what was sent since.
+fn batch(load: &Load) -> f64 {
+    f64::from(load.requests())
+}
+
 /// Requests that are delayed by what the endpoint does: its own, and those of ranks in lock-step.
 pub(super) fn bystanders(load: &Load) -> f64 {
-    f64::from(load.running_requests) + f64::from(load.lock_step_requests)
+    batch(load) + f64::from(load.lock_step_requests)
 }
 
 /// KV in use on the endpoint, in tokens.
@@ -159,7 +165,7 @@ pub(super) fn work(
         }
     }
     let compute_secs = rates.compute_secs(computed, prompt - computed);
-    let sequences = f64::from(load.running_requests);
+    let sequences = batch(load);
     let others = if load.lock_step_secs.is_finite() { load.lock_step_secs } else { 0.0 };
     let before = rates.step_secs(sequences, kv_in_use(load)).max(others);
     let step_secs = rates.step_secs(sequences + 1.0, kv_in_use(load) + prompt).max(others);
