@@ -227,14 +227,19 @@ fn run(args: Args) -> Result<(), Error> {
                 host_gigabytes: HOST_GB.to_vec(),
                 most: MOST,
             };
-            let agents = mix::by_name(SIZED, 1).ok_or("no such workload")?;
+            let draw = |&seed: &u64| mix::by_name(SIZED, seed).ok_or("no such workload");
+            let agents: Vec<_> = shared.seeds.iter().map(draw).collect::<Result<_, _>>()?;
             rows.extend(size::size(&shared, &agents, &Policy::by_name(DEFAULT)?, &question)?);
             rows
         }
         Command::Size { workload, trace, policy, share, host_gb, most, level } => {
-            let seed = shared.seeds.first().copied().unwrap_or(1);
-            let drawn = trace.load()?.or_else(|| mix::by_name(&workload, seed));
-            let drawn = drawn.ok_or_else(|| format!("no workload is called `{workload}`"))?;
+            let recorded = trace.load()?;
+            // A trace is one sequence of arrivals; seeds change ties only.
+            let draw = |&seed: &u64| {
+                let drawn = recorded.clone().or_else(|| mix::by_name(&workload, seed));
+                drawn.ok_or_else(|| format!("no workload is called `{workload}`"))
+            };
+            let drawn: Vec<_> = shared.seeds.iter().map(draw).collect::<Result<_, _>>()?;
             let question = Question { slo: level.slo(), share, host_gigabytes: host_gb, most };
             size::size(&shared, &drawn, &Policy::by_name(&policy)?, &question)?
         }

@@ -28,21 +28,56 @@ fn json_has_the_promised_fields_and_is_the_same_every_time() {
 }
 
 #[test]
-fn a_size_that_was_tried_is_a_row_like_any_other() {
-    let out = sim(&["size", "--workload", "burst", "--host-gb", "0", "--json"]);
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    let report: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
-    let rows = report["rows"].as_array().unwrap();
-    let enough = |wanted: bool| {
-        let rows = rows.iter().filter(move |r| r["enough"] == wanted);
-        rows.map(|r| r["endpoints"].as_u64().unwrap())
+fn a_size_keeps_the_level_with_every_seed() {
+    let size = |seeds: &str, share: &str| {
+        let out = sim(&[
+            "size",
+            "--workload",
+            "burst",
+            "--host-gb",
+            "0",
+            "--share",
+            share,
+            "--seeds",
+            seeds,
+            "--json",
+        ]);
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let report: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        report["rows"].as_array().unwrap().clone()
     };
-    assert_eq!(enough(false).max().map(|n| n + 1), enough(true).min(), "{rows:?}");
-    for row in rows {
+    let rows = size("3", "0.95");
+    let sizes: Vec<u64> = rows.iter().map(|r| r["endpoints"].as_u64().unwrap()).collect();
+    for row in &rows {
         assert_eq!((&row["policy"], &row["workload"]), (&"cost".into(), &"burst".into()));
         assert!(row["qps"].is_number() && row["ttft_mean_s"].is_number());
-        assert_eq!(row["good_share"].as_f64().unwrap() >= 0.95, row["enough"] == true);
     }
+    let least = |rows: &[serde_json::Value]| {
+        rows.iter().map(|r| r["good_share"].as_f64().unwrap()).fold(1.0, f64::min)
+    };
+    for of_size in rows.chunks(3) {
+        let seeds: Vec<_> = of_size.iter().map(|r| r["seed"].as_u64().unwrap()).collect();
+        assert_eq!(seeds, [1, 2, 3]);
+        assert!(of_size.iter().all(|r| r["endpoints"] == of_size[0]["endpoints"]));
+        assert!(of_size.iter().all(|r| r["enough"] == (least(of_size) >= 0.95)));
+    }
+    let enough = |wanted: bool| {
+        let of = rows.iter().zip(&sizes).filter(move |(r, _)| r["enough"] == wanted);
+        of.map(|(_, &n)| n)
+    };
+    assert_eq!(enough(false).max().map(|n| n + 1), enough(true).min(), "{rows:?}");
+
+    // A share that some seeds keep and others do not is not kept.
+    let torn = rows.chunks(3).find(|r| {
+        let most = r.iter().map(|r| r["good_share"].as_f64().unwrap()).fold(0.0, f64::max);
+        least(r) < most
+    });
+    let torn = torn.unwrap();
+    let share = least(torn) + 1e-6;
+    let again = size("3", &share.to_string());
+    let same = again.iter().filter(|r| r["endpoints"] == torn[0]["endpoints"]);
+    assert!(same.clone().any(|r| r["good_share"].as_f64().unwrap() >= share), "one seed keeps it");
+    assert!(same.clone().count() == 3 && same.clone().all(|r| r["enough"] == false), "{again:?}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `size`: how many endpoints, and how much host memory, a trace needs to keep a service level.
 
-use super::{Error, Shared, run_one};
+use super::{Error, Result, Shared, run_one};
+use crate::batch;
 use crate::cluster::ClusterSpec;
 use crate::engine::{EngineSpec, TierSpec};
 use crate::policy::Policy;
@@ -25,35 +26,42 @@ pub struct Question {
     pub most: u16,
 }
 
-/// For each host memory size, the fewest endpoints that keep the level, by bisection: more
-/// endpoints are never worse but for noise. The rows for `--json`, one a size that was tried.
+/// For each host memory size, the fewest endpoints that keep the level with every seed, by
+/// bisection: more endpoints are never worse but for noise. `workloads` are one for each seed. The
+/// rows for `--json`, one a seed of every size that was tried.
 ///
 /// # Errors
 ///
 /// An unknown policy.
 pub fn size(
     shared: &Shared,
-    workload: &Workload,
+    workloads: &[Workload],
     policy: &Policy,
     question: &Question,
 ) -> std::result::Result<Vec<Row>, Error> {
-    let seed = shared.seeds.first().copied().unwrap_or(1);
-    let mut tried: Vec<(Size, Row)> = Vec::new();
+    let tasks: Vec<(&Workload, u64)> = workloads.iter().zip(shared.seeds.iter().copied()).collect();
+    let mut tried: Vec<(Size, Vec<Row>)> = Vec::new();
     let mut answers: BTreeMap<u64, Option<u16>> = BTreeMap::new();
     for &host_gb in &question.host_gigabytes {
         let mut attempt = |endpoints: u16| -> std::result::Result<bool, Error> {
             let spec = fleet(endpoints, host_gb);
-            let r = run_one(&spec, workload, policy, question.slo, seed)?;
-            // A request that no engine can hold is not served well.
-            let served =
-                r.total.requests as f64 / (r.total.requests + r.total.refused).max(1) as f64;
-            let good_share = r.total.good_share * served;
-            let enough = good_share >= question.share;
+            let results = batch::run(
+                &tasks,
+                shared.threads,
+                shared.json,
+                |(_, seed)| format!("{endpoints} endpoints, {host_gb} GB, seed {seed}"),
+                |&(workload, seed)| run_one(&spec, workload, policy, question.slo, seed),
+            );
+            let results: Vec<Result> =
+                results.into_iter().collect::<std::result::Result<_, _>>()?;
+            let enough = results.iter().all(|r| good_share(r) >= question.share);
             let size = Size { host_gb, endpoints, enough };
-            let rows = r.rows(&workload.name).into_iter();
             // Of a workload in stages, all together.
-            let whole = rows.take(1).map(|row| Row { good_share, size: Some(size), ..row });
-            tried.extend(whole.map(|row| (size, row)));
+            let whole = |r: &Result| r.rows(&tasks[0].0.name).into_iter().next();
+            let row = |r: &Result| {
+                whole(r).map(|row| Row { good_share: good_share(r), size: Some(size), ..row })
+            };
+            tried.push((size, results.iter().filter_map(row).collect()));
             Ok(enough)
         };
         let answer = fewest(question.most, &mut attempt)?;
@@ -62,21 +70,26 @@ pub fn size(
     let mut table = Table::new([
         "host GB an endpoint",
         "endpoints",
-        "good",
+        "good, least",
+        "mean",
         "TTFT p90 s",
         "ITL p90 s",
         "hit rate",
         "",
     ]);
-    for (t, row) in &tried {
+    for (t, rows) in &tried {
+        let mean =
+            |of: &dyn Fn(&Row) -> f64| rows.iter().map(of).sum::<f64>() / rows.len().max(1) as f64;
+        let least = rows.iter().map(|row| row.good_share).fold(1.0, f64::min);
         let answer = answers.get(&t.host_gb.to_bits()).copied().flatten() == Some(t.endpoints);
         table.row([
             format!("{}", t.host_gb),
             t.endpoints.to_string(),
-            format!("{:.1}%", row.good_share * 100.0),
-            secs(row.ttft_p90_s),
-            secs(row.itl_p90_s),
-            format!("{:.3}", row.hit_rate),
+            format!("{:.1}%", least * 100.0),
+            format!("{:.1}%", mean(&|row| row.good_share) * 100.0),
+            secs(mean(&|row| row.ttft_p90_s)),
+            secs(mean(&|row| row.itl_p90_s)),
+            format!("{:.3}", mean(&|row| row.hit_rate)),
             if answer {
                 "fewest"
             } else if t.enough {
@@ -87,7 +100,10 @@ pub fn size(
             .to_owned(),
         ]);
     }
-    let mut report = format!("{table}\n");
+    let mut report = format!(
+        "{} seeds: the level is kept with the least of them; what follows are means.\n\n{table}\n",
+        tasks.len()
+    );
     for (bits, answer) in answers {
         let found = answer.map_or(format!("more than {}", question.most), |n| n.to_string());
         report += &format!(
@@ -102,7 +118,13 @@ pub fn size(
         std::fs::create_dir_all(out)?;
         std::fs::write(out.join("size-tables.md"), report)?;
     }
-    Ok(tried.into_iter().map(|(_, row)| row).collect())
+    Ok(tried.into_iter().flat_map(|(_, rows)| rows).collect())
+}
+
+/// The share of requests that kept the level. One that no engine can hold is not served well.
+fn good_share(r: &Result) -> f64 {
+    let all = (r.total.requests + r.total.refused).max(1);
+    r.total.good_share * r.total.requests as f64 / all as f64
 }
 
 /// The fewest in `1..=most` for which `enough` holds: doubling, then bisection.
