@@ -45,7 +45,7 @@ fn drive(seed: u64, worlds: usize, steps: usize) -> usize {
 
 #[test]
 fn each_endpoint_holds_what_its_writer_says() {
-    let (worlds, steps) = if cfg!(miri) { (3, 12) } else { (60, 1_000) };
+    let (worlds, steps) = if cfg!(miri) { (1, 40) } else { (60, 1_000) };
     assert_eq!(drive(1, worlds, steps), WRITERS * worlds * steps);
 }
 
@@ -100,7 +100,7 @@ fn a_prompt_that_all_store_at_once_is_there_once() {
 
 #[test]
 fn names_mean_the_same_whoever_says_them() {
-    let (rounds, blocks) = if cfg!(miri) { (3, 12) } else { (400, 60) };
+    let (rounds, blocks) = if cfg!(miri) { (1, 40) } else { (400, 60) };
     let index = Index::builder().build_shared().unwrap();
     let name = |block: BlockHash| EngineHash(block.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 5);
     in_parallel(&index, |n| {
