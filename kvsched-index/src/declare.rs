@@ -68,7 +68,7 @@ impl<'a> Write<'a> {
     pub(crate) fn admit(&mut self, endpoint: EndpointId) {
         let at = self.own.in_lane(endpoint);
         let pin = self.pin;
-        let owners = &mut self.lane_of(endpoint).owners;
+        let owners = &mut self.lanes.of_mut(endpoint).owners;
         let room = owners.capacity();
         if owners.len() <= at {
             owners.resize_with(at + 1, Owner::default);

@@ -4,7 +4,9 @@ use crate::matcher::Residency;
 use crate::shared::Exclusive;
 use crate::turns;
 use crate::validate::validate;
-use crate::write::{Lane, Lanes, View, Write, Writers};
+use crate::view::View;
+use crate::write::Write;
+use crate::writers::{Lane, Lanes, Writers};
 use crate::{
     GroupError, GroupRule, Holder, IndexBuilder, IndexStats, PoolError, Repeat, StoreError,
     StoreOutcome,

@@ -22,6 +22,7 @@
 // Only `shared` is allowed to.
 #![deny(unsafe_code)]
 
+mod append;
 mod apply;
 mod builder;
 mod chain;
@@ -33,6 +34,7 @@ mod directory;
 pub mod events;
 mod evict;
 mod group;
+mod heap;
 mod history;
 mod hold;
 mod holder;
@@ -59,8 +61,10 @@ mod table;
 mod tail;
 mod turns;
 mod validate;
+mod view;
 mod waiting;
 mod write;
+mod writers;
 
 pub use apply::{Applied, Applier, ApplyError, Confirming, Holdings, Identity, Naming};
 pub use builder::{IndexBuildError, IndexBuilder};

@@ -100,7 +100,7 @@ impl Names {
             + self.stretches.capacity() * size_of::<Stretch>()
             + (self.free.capacity() + self.of_chain.capacity() + self.tails) * size_of::<u32>()
             + self.listed_blocks * size_of::<BlockHash>()
-            + crate::write::table_bytes::<(u32, Vec<BlockHash>)>(self.listed.capacity())
+            + crate::heap::table_bytes::<(u32, Vec<BlockHash>)>(self.listed.capacity())
     }
 
     /// Where `name` stands.

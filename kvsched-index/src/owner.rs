@@ -3,8 +3,8 @@
 use crate::Holder;
 use crate::detail::Plane;
 use crate::group::Grouping;
+use crate::heap::table_bytes;
 use crate::loose::LooseGroup;
-use crate::write::table_bytes;
 use kvsched_core::{BlockHash, Group, Tier};
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -121,14 +121,14 @@ impl Write<'_> {
     /// Endpoints number as many as have groups or pools.
     pub(crate) fn forget_last_owners(&mut self) {
         let lanes = 1 << self.own.lane_bits;
-        let used = self.lanes_mut().enumerate().map(|(number, lane)| {
+        let used = self.lanes.iter_mut().enumerate().map(|(number, lane)| {
             let last = lane.owners.iter().rposition(|o| !o.groups.is_empty());
             last.map_or(0, |at| at * lanes + number + 1)
         });
         let used = used.max().unwrap_or(0);
         let scopes = self.map.scopes.load();
         let used = scopes.iter().fold(used, |used, s| used.max(s.endpoint.index() + 1));
-        for (number, lane) in self.lanes_mut().enumerate() {
+        for (number, lane) in self.lanes.iter_mut().enumerate() {
             lane.owners.truncate(used.saturating_sub(number).div_ceil(lanes));
         }
         self.map.endpoints.store(used, Ordering::Release);

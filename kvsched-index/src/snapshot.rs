@@ -27,7 +27,7 @@ use crate::chain::Chain;
 use crate::detail::{self, Detail, Plane};
 use crate::group::Grouping;
 use crate::turns;
-use crate::write::View;
+use crate::view::View;
 use crate::{GroupRule, Holder, Index, SharedIndex, holders};
 use kvsched_core::{BlockHash, EndpointId, Group, Tier};
 use std::hash::Hasher;

@@ -4,7 +4,7 @@ use crate::chain::{Chain, Place};
 use crate::detail::Detail;
 use crate::holders;
 use crate::turns;
-use crate::write::View;
+use crate::view::View;
 use kvsched_core::BlockHash;
 use std::collections::{HashMap, HashSet};
 

@@ -1,8 +1,8 @@
 //! Chains without a known parent, by the parent.
 
+use crate::heap::table_bytes;
 use crate::shared::WritePin;
 use crate::turns::take;
-use crate::write::table_bytes;
 use kvsched_core::BlockHash;
 use std::collections::HashMap;
 use std::sync::Mutex;

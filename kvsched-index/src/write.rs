@@ -23,180 +23,21 @@
 //! blocks whose parent is unknown or awaited, what clears have left, and the budget. Alone no other lock is
 //! needed.
 
-use crate::chain::{Chain, Chains, Place};
-use crate::detail::{self, Detail, Plane};
-use crate::directory::DirectoryCounts;
+use crate::chain::{Chain, Place};
 use crate::matcher::Residency;
 use crate::names::Names;
-use crate::numbers::Numbers;
 use crate::owner::Owner;
 use crate::run::Run;
-use crate::shared::{Pin, WritePin};
-use crate::turns::{self, Apart, Turns};
-use crate::waiting::Waiting;
-use crate::{Holder, IndexBuilder, IndexStats, holders};
+use crate::shared::WritePin;
+use crate::view::holds_at;
+use crate::writers::{Lane, Lanes, Writers};
+use crate::{Holder, turns};
 use kvsched_core::{BlockHash, EndpointId};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
 
 /// How many hashes ahead the directory is asked for its lines.
 pub(crate) const AHEAD: usize = 12;
-/// Lanes of an index that threads share, unless a byte budget says that it will be small: more than
-/// there are writers at work, so that two of them are seldom in one.
-const MOST_LANES: usize = 64;
-
-/// What only writers know, of all endpoints.
-#[derive(Debug)]
-pub(crate) struct Writers {
-    pub(crate) counts: DirectoryCounts,
-    /// Of chains, by number; none where there is one writer.
-    pub(crate) locks: Option<Turns<()>>,
-    /// Lanes that endpoints are spread over: as many bits of an id say which.
-    pub(crate) lane_bits: u32,
-    pub(crate) numbers: Apart<Numbers>,
-    pub(crate) waiting: Waiting,
-    /// Chains that lost a holder by a clear, and may have blocks nobody holds.
-    pub(crate) stale: Mutex<Vec<u32>>,
-    /// How many these are.
-    pub(crate) stale_chains: AtomicUsize,
-    pub(crate) names: Apart<Mutex<Names>>,
-    /// Whether there ever were any.
-    pub(crate) has_names: AtomicBool,
-    /// All that is allocated.
-    pub(crate) bytes: Apart<AtomicUsize>,
-    /// Those of `bytes` that an index without blocks takes.
-    pub(crate) fixed_bytes: usize,
-    pub(crate) pending_limit: usize,
-    pub(crate) unit: u32,
-    /// Counts writes: the time that "coldest" is measured in.
-    pub(crate) clock: Apart<AtomicU32>,
-    pub(crate) budget: Option<usize>,
-    pub(crate) evicted: AtomicU64,
-}
-
-/// What only writers know of the endpoints of a lane.
-#[derive(Debug, Default)]
-pub(crate) struct Lane {
-    pub(crate) owners: Vec<Owner>,
-    /// Blocks that its writers added to chains, less those they took out; all lanes' sum is what
-    /// there is.
-    pub(crate) blocks: usize,
-    /// The same of chains that wait for their parent.
-    pub(crate) pending: usize,
-}
-
-/// The lanes that a writer has taken.
-#[derive(Debug)]
-pub(crate) enum Lanes<'a> {
-    One(&'a mut Lane),
-    All(Vec<MutexGuard<'a, Lane>>),
-}
-
-impl Lanes<'_> {
-    #[inline]
-    fn of(&self, endpoint: EndpointId) -> &Lane {
-        match self {
-            Self::One(lane) => lane,
-            Self::All(lanes) => &lanes[endpoint.index() & (lanes.len() - 1)],
-        }
-    }
-
-    #[inline]
-    fn of_mut(&mut self, endpoint: EndpointId) -> &mut Lane {
-        match self {
-            Self::One(lane) => lane,
-            Self::All(lanes) => {
-                let last = lanes.len() - 1;
-                &mut lanes[endpoint.index() & last]
-            }
-        }
-    }
-}
-
-/// A hash table's bytes: at most 8 entries in 7/8 of a power of two of slots, each with a byte beside
-/// it.
-pub(crate) fn table_bytes<T>(capacity: usize) -> usize {
-    (capacity * 8).div_ceil(7) * (size_of::<T>() + 1)
-}
-
-impl Writers {
-    /// For an index without blocks, that one or several write.
-    pub(crate) fn new(
-        settings: &IndexBuilder,
-        map: &Residency,
-        counts: DirectoryCounts,
-        is_shared: bool,
-    ) -> Self {
-        let shards = map.directory.shards();
-        let locks = is_shared.then(|| Turns::new(shards));
-        let lane_bits = if is_shared { shards.min(MOST_LANES).ilog2() } else { 0 };
-        let locks_bytes = locks.as_ref().map_or(0, Turns::bytes);
-        let bytes = map.directory.fixed_bytes(&counts) + Chains::fixed_bytes() + locks_bytes;
-        Self {
-            counts,
-            locks,
-            lane_bits,
-            numbers: Apart(Numbers::new(settings.byte_budget)),
-            waiting: Waiting::default(),
-            stale: Mutex::default(),
-            stale_chains: AtomicUsize::new(0),
-            names: Apart::default(),
-            has_names: AtomicBool::new(false),
-            bytes: Apart(AtomicUsize::new(bytes)),
-            fixed_bytes: bytes,
-            pending_limit: settings.pending_blocks,
-            unit: settings.block_size,
-            clock: Apart::default(),
-            budget: settings.byte_budget,
-            evicted: AtomicU64::new(0),
-        }
-    }
-
-    /// Where an endpoint is in its lane.
-    #[inline]
-    pub(crate) fn in_lane(&self, endpoint: EndpointId) -> usize {
-        endpoint.index() >> self.lane_bits
-    }
-
-    /// Counts what the structure around it takes, too.
-    pub(crate) fn add_fixed(&mut self, bytes: usize) {
-        *self.bytes.0.get_mut() += bytes;
-        self.fixed_bytes += bytes;
-    }
-
-    /// Books what a write has allocated and given back.
-    #[inline]
-    pub(crate) fn book(&self, pin: &WritePin) {
-        match pin.take_bytes() {
-            0 => {}
-            bytes if pin.is_exclusive() => {
-                let now = self.bytes.load(Ordering::Relaxed).wrapping_add_signed(bytes);
-                self.bytes.store(now, Ordering::Relaxed);
-            }
-            bytes => {
-                self.bytes.fetch_add(bytes as usize, Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// Whether a write beside others has left something that one alone must do.
-    pub(crate) fn is_untidy(&self) -> bool {
-        self.stale_chains.load(Ordering::Relaxed) > 0
-            || self.budget.is_some_and(|most| self.bytes.load(Ordering::Relaxed) > most)
-    }
-
-    /// The time of this write.
-    #[inline]
-    pub(crate) fn now(&self) -> u32 {
-        self.clock.load(Ordering::Relaxed)
-    }
-
-    #[inline]
-    pub(crate) fn has_names(&self) -> bool {
-        self.has_names.load(Ordering::Relaxed)
-    }
-}
-
 /// One write: what readers see, what they do not, and the right to replace the former.
 #[derive(Debug)]
 pub(crate) struct Write<'a> {
@@ -261,41 +102,19 @@ impl<'a> Write<'a> {
         self.lanes.of_mut(EndpointId(0))
     }
 
-    /// What `of` says of all lanes together, for whoever is alone.
-    fn sum(&self, of: impl Fn(&Lane) -> usize) -> usize {
-        match &self.lanes {
-            Lanes::One(lane) => of(lane),
-            Lanes::All(lanes) => lanes.iter().fold(0, |sum, lane| sum.wrapping_add(of(lane))),
-        }
-    }
-
     /// Blocks in chains, for whoever is alone.
     pub(crate) fn blocks(&self) -> usize {
-        self.sum(|lane| lane.blocks)
+        self.lanes.sum(|lane| lane.blocks)
     }
 
     /// Those of them that wait for a parent, for whoever is alone.
     pub(crate) fn pending(&self) -> usize {
-        self.sum(|lane| lane.pending)
-    }
-
-    /// The lanes taken.
-    pub(crate) fn lanes_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
-        let (one, all) = match &mut self.lanes {
-            Lanes::One(lane) => (Some(&mut **lane), [].as_mut_slice()),
-            Lanes::All(lanes) => (None, lanes.as_mut_slice()),
-        };
-        one.into_iter().chain(all.iter_mut().map(|lane| &mut **lane))
+        self.lanes.sum(|lane| lane.pending)
     }
 
     /// The endpoints of the lanes taken.
     pub(crate) fn owners_mut(&mut self) -> impl Iterator<Item = &mut Owner> {
-        self.lanes_mut().flat_map(|lane| &mut lane.owners)
-    }
-
-    /// The endpoint's lane.
-    pub(crate) fn lane_of(&mut self, endpoint: EndpointId) -> &mut Lane {
-        self.lanes.of_mut(endpoint)
+        self.lanes.iter_mut().flat_map(|lane| &mut lane.owners)
     }
 
     /// The endpoint, if it is known.
@@ -354,77 +173,5 @@ impl<'a> Write<'a> {
         let done = f(&mut names);
         self.pin.recount(before, names.bytes());
         done
-    }
-}
-
-/// Whether `holder`, of whom `owner` is known, holds the block at `offset`.
-fn holds_at(owner: &Owner, chain: &Chain, holder: Holder, offset: usize, pin: &Pin) -> bool {
-    let Some(entry) = holders::find(chain, holder.endpoint, pin) else { return false };
-    let plane = Plane::new(holder.tier, holder.group);
-    match Detail::of(entry, chain.details.get(pin)) {
-        Some(d) => d.plane(plane).is_some_and(|bits| detail::has(bits, offset)),
-        None => owner.plain() == Some(plane) && offset < usize::from(entry.blocks),
-    }
-}
-
-/// Everything, to look at.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct View<'a> {
-    pub(crate) map: &'a Residency,
-    pub(crate) own: &'a Writers,
-    /// Those of the lanes that are taken: all of them, or the one that is asked for.
-    pub(crate) lanes: &'a [&'a Lane],
-    pub(crate) pin: &'a Pin,
-}
-
-impl<'a> View<'a> {
-    /// The endpoint, if it is known.
-    pub(crate) fn owner(self, endpoint: EndpointId) -> Option<&'a Owner> {
-        let lane = self.lanes[endpoint.index() & (self.lanes.len() - 1)];
-        lane.owners.get(self.own.in_lane(endpoint))
-    }
-
-    /// All endpoints, by id.
-    pub(crate) fn owners(self) -> impl Iterator<Item = (EndpointId, &'a Owner)> {
-        let ids = 0..self.map.endpoints.load(Ordering::Relaxed);
-        ids.filter_map(move |id| {
-            let id = EndpointId(id as u16);
-            Some((id, self.owner(id)?))
-        })
-    }
-
-    /// Blocks in chains.
-    pub(crate) fn blocks(self) -> usize {
-        self.lanes.iter().fold(0, |sum, lane| sum.wrapping_add(lane.blocks))
-    }
-
-    /// Those of them that wait for a parent.
-    pub(crate) fn pending(self) -> usize {
-        self.lanes.iter().fold(0, |sum, lane| sum.wrapping_add(lane.pending))
-    }
-
-    /// Whether `holder` holds the block, matched or not.
-    pub(crate) fn holds(self, holder: Holder, hash: BlockHash) -> bool {
-        let Some(owner) = self.owner(holder.endpoint) else { return false };
-        if let Some(group) = owner.loose(holder.group) {
-            return group.tier(holder.tier).contains(hash, self.pin);
-        }
-        let Some(place) = self.map.place(hash, self.pin) else { return false };
-        let Some(chain) = self.map.chains.get(place.chain) else { return false };
-        // Where others write, their records move about beside this endpoint's.
-        let _lock = self.own.locks.as_ref().map(|locks| locks.take(place.chain as usize));
-        let offset = usize::from(place.offset);
-        chain.is(offset, hash, self.pin) && holds_at(owner, chain, holder, offset, self.pin)
-    }
-
-    pub(crate) fn stats(self) -> IndexStats {
-        IndexStats {
-            endpoints: self.map.endpoints.load(Ordering::Relaxed),
-            blocks: self.blocks(),
-            runs: self.own.numbers.alive(),
-            pending: self.pending(),
-            bytes: self.own.bytes.load(Ordering::Relaxed),
-            evicted: self.own.evicted.load(Ordering::Relaxed),
-        }
     }
 }
