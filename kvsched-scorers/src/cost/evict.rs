@@ -16,6 +16,7 @@ const MOST_ODDS: f64 = 99.0;
 
 impl Cost {
     /// What a second's worth of new KV evicts, in seconds. Nothing where memory's size is unknown.
+    #[inline]
     pub(super) fn eviction(&self, fleet: &Fleet, load: &Load) -> f64 {
         if load.kv_capacity_tokens == 0 {
             return 0.0;
@@ -35,6 +36,7 @@ impl Cost {
     /// often as it is asked for at both it stays: `p / (1 − p)` more times. A prefix with demand
     /// enough to keep its copy busy displaces nothing in vain: `idle` is the share of the copy's time
     /// that it is not.
+    #[inline]
     pub(super) fn evict_secs(
         &self,
         eviction: f64,
@@ -52,6 +54,7 @@ impl Cost {
     /// What those who follow a prompt of which nobody holds anything will compute again, as they
     /// are sent to where it lies: the share of memory renewed since the last of them, of
     /// computing the prompt. How many will follow is unknown; as many as are counted at all.
+    #[inline]
     pub(super) fn home_secs(
         &self,
         fleet: &Fleet,

@@ -50,6 +50,7 @@ impl Fleet {
     /// are computed elsewhere sooner or later: paying for it now is worth the share that is
     /// beyond, of what computing the prefix takes. Nothing for a holder, and for a prefix that
     /// nobody holds.
+    #[inline]
     pub(super) fn copy(
         &self,
         cx: &Context<'_>,
