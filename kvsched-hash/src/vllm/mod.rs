@@ -115,28 +115,37 @@ impl VllmScheme {
         Ok(scratch::with(2 * size, |buffer| {
             let (a, b) = buffer.split_at_mut(size);
             let messages = [Message::new(a), Message::new(b)];
-            let (cbor_to, pickle_to) = (&mut Cbor, &mut Pickle::default());
             if self.rules.int_digests {
                 let [this, _] = messages;
                 return if cbor {
-                    self.hash_ints(cbor_to, this, span, keys, parent, sink)
+                    self.hash_ints(&mut Cbor, this, span, keys, parent, sink)
                 } else {
-                    self.hash_ints(pickle_to, this, span, keys, parent, sink)
+                    self.hash_ints(&mut Pickle::default(), this, span, keys, parent, sink)
                 };
             }
             match (cbor, self.algorithm.is_cryptographic()) {
                 (true, true) => {
-                    self.hash_bytes::<_, _, Sha256>(cbor_to, messages, span, keys, &parent, sink)
+                    self.hash_bytes::<_, _, Sha256>(&mut Cbor, messages, span, keys, &parent, sink)
                 }
                 (true, false) => {
-                    self.hash_bytes::<_, _, Xxh3>(cbor_to, messages, span, keys, &parent, sink)
+                    self.hash_bytes::<_, _, Xxh3>(&mut Cbor, messages, span, keys, &parent, sink)
                 }
-                (false, true) => {
-                    self.hash_bytes::<_, _, Sha256>(pickle_to, messages, span, keys, &parent, sink)
-                }
-                (false, false) => {
-                    self.hash_bytes::<_, _, Xxh3>(pickle_to, messages, span, keys, &parent, sink)
-                }
+                (false, true) => self.hash_bytes::<_, _, Sha256>(
+                    &mut Pickle::default(),
+                    messages,
+                    span,
+                    keys,
+                    &parent,
+                    sink,
+                ),
+                (false, false) => self.hash_bytes::<_, _, Xxh3>(
+                    &mut Pickle::default(),
+                    messages,
+                    span,
+                    keys,
+                    &parent,
+                    sink,
+                ),
             }
         }))
     }
