@@ -46,6 +46,7 @@ mod mix;
 #[doc(hidden)]
 pub mod naive;
 mod names;
+mod naming;
 mod numbers;
 mod owner;
 mod pool;

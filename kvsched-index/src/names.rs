@@ -6,11 +6,9 @@ use crate::chain::Place;
 use crate::matcher::Residency;
 use crate::mix::{mix, unmix};
 use crate::shared::Pin;
-use crate::write::Write;
 use kvsched_core::{BlockHash, EngineHash};
 use slots::Slots;
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::Ordering;
 
 /// Most names of a stretch. A place among names is a stretch's number and 8 bits.
 const LONGEST: usize = 1 << PLACE_BITS;
@@ -70,7 +68,7 @@ struct Stretch {
 
 /// What a name is to mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meaning {
+pub(crate) enum Meaning {
     /// The block at a place.
     At(Place),
     /// A block that is in no chain.
@@ -144,7 +142,7 @@ impl Names {
     }
 
     /// Lets `name` mean something, as the first of so many names of consecutive blocks.
-    fn insert(&mut self, name: EngineHash, meaning: Meaning, more: usize) {
+    pub(crate) fn insert(&mut self, name: EngineHash, meaning: Meaning, more: usize) {
         let (head, tail) = split(name);
         let old = self.find((head, tail));
         if old.is_some_and(|old| self.meaning(old) == Some(meaning)) {
@@ -242,7 +240,7 @@ impl Names {
     }
 
     /// Gives back room for names that did not come.
-    fn end_of_store(&mut self) {
+    pub(crate) fn end_of_store(&mut self) {
         let begun = std::mem::take(&mut self.begun) as usize;
         if let Some(Stretch { tails, .. }) = self.stretches.get_mut(begun) {
             self.tails -= fit(tails);
@@ -395,47 +393,6 @@ impl Meaning {
             Self::At(place) => map.chains.get(place.chain)?.hash(usize::from(place.offset), pin),
             Self::Listed(block) => Some(block),
         }
-    }
-}
-
-impl Write<'_> {
-    /// `engine[i]` is a name of `hashes[i]`, if anybody holds that.
-    pub(crate) fn name(&mut self, engine: &[EngineHash], hashes: &[BlockHash]) {
-        self.own.has_names.store(true, Ordering::Relaxed);
-        self.sweep_names();
-        self.change_names(|names| {
-            let mut next: Option<Place> = None;
-            for (i, (&name, &block)) in engine.iter().zip(hashes).enumerate() {
-                let there = next.filter(|place| {
-                    let chain = self.map.chains.get(place.chain);
-                    chain.is_some_and(|c| c.is(usize::from(place.offset), block, self.pin))
-                });
-                let place = there.or_else(|| self.map.place(block, self.pin));
-                let meaning = match place {
-                    Some(place) => Meaning::At(place),
-                    None if self.map.knows(block, self.pin) => Meaning::Listed(block),
-                    None => continue,
-                };
-                names.insert(name, meaning, hashes.len() - i);
-                next = place.map(|place| Place { offset: place.offset + 1, ..place });
-            }
-            names.end_of_store();
-        });
-    }
-
-    /// Gives back what clears have left behind. Needs to be alone.
-    pub(crate) fn reclaim(&mut self) {
-        self.sweep(usize::MAX);
-        self.change_names(|names| names.sweep(self.map, self.pin));
-    }
-
-    /// Forgets names that mean nothing, if there may be many.
-    pub(crate) fn sweep_names(&self) {
-        self.change_names(|names| {
-            if names.is_due() {
-                names.sweep(self.map, self.pin);
-            }
-        });
     }
 }
 
