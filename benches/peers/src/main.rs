@@ -76,8 +76,7 @@ fn matches(report: &mut Report, effort: Effort) {
 
 fn forks(report: &mut Report, effort: Effort) {
     let trace = workload::trace(8, 60_000, effort.requests);
-    matching::one_by_one::<Ours>(report, &trace, effort.rounds.min(5));
-    matching::one_by_one::<KvIndex>(report, &trace, effort.rounds.min(5));
+    matching::one_by_one(report, &trace, effort.rounds.min(5));
     for (forks, length) in [(0, 500), (0, 2000), (0, 8000), (4, 2000), (16, 2000), (64, 2000)] {
         let work = workload::forked(forks, length, 500_000, effort.queries);
         let shape = format!("{forks} forks in {length}");

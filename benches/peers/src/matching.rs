@@ -42,23 +42,45 @@ fn ask<C: Contender>(
 }
 
 /// The trace's queries one by one, each right after its hashes were written: mean and 99th percentile,
-/// the best round of each.
-pub fn one_by_one<C: Contender>(report: &mut Report, work: &Fill, rounds: usize) {
-    let mut index: C = fill(work);
-    let queries: Vec<C::Query> = work.queries.iter().map(|q| C::query(q)).collect();
-    let (mut means, mut tails) = (Samples::default(), Samples::default());
+/// the best round of each. The contenders take turns.
+pub fn one_by_one(report: &mut Report, work: &Fill, rounds: usize) {
+    let (mut ours, mut kv) = (OneByOne::<Ours>::of(work), OneByOne::<KvIndex>::of(work));
     for _ in 0..rounds {
+        ours.round();
+        kv.round();
+    }
+    ours.report(report);
+    kv.report(report);
+}
+
+struct OneByOne<C: Contender> {
+    index: C,
+    queries: Vec<C::Query>,
+    means: Samples,
+    tails: Samples,
+}
+
+impl<C: Contender> OneByOne<C> {
+    fn of(work: &Fill) -> Self {
+        let queries = work.queries.iter().map(|q| C::query(q)).collect();
+        Self { index: fill(work), queries, means: Samples::default(), tails: Samples::default() }
+    }
+
+    fn round(&mut self) {
         let mut round = Samples::default();
-        for query in &queries {
+        for query in &self.queries {
             // A gateway has just computed the hashes: they do not come from memory.
             let query = query.clone();
-            round.push(time(|| black_box(index.ask(&query))).0);
+            round.push(time(|| black_box(self.index.ask(&query))).0);
         }
-        means.push(round.mean());
-        tails.push(round.quantile(0.99));
+        self.means.push(round.mean());
+        self.tails.push(round.quantile(0.99));
     }
-    for (bench, s) in [("match trace mean", means), ("match trace p99", tails)] {
-        report.time(bench, "trace, 8 endpoints", C::NAME, s.values());
+
+    fn report(self, report: &mut Report) {
+        for (bench, s) in [("match trace mean", self.means), ("match trace p99", self.tails)] {
+            report.time(bench, "trace, 8 endpoints", C::NAME, s.values());
+        }
     }
 }
 
