@@ -17,7 +17,7 @@ const MOST_ODDS: f64 = 99.0;
 impl Cost {
     /// What a second's worth of new KV evicts, in seconds. Nothing where memory's size is unknown.
     #[inline]
-    pub(super) fn eviction(&self, fleet: &Fleet, load: &Load) -> f64 {
+    pub(super) fn eviction(fleet: &Fleet, load: &Load) -> f64 {
         if load.kv_capacity_tokens == 0 {
             return 0.0;
         }
@@ -26,7 +26,7 @@ impl Cost {
         } else {
             1.0
         };
-        (odds(self.reuse) * turns).min(MOST_ODDS)
+        (fleet.odds * turns).min(MOST_ODDS)
     }
 
     /// What is evicted, at `eviction`, for the prompt's KV that is new on `candidate` and for
@@ -38,7 +38,6 @@ impl Cost {
     /// that it is not.
     #[inline]
     pub(super) fn evict_secs(
-        &self,
         eviction: f64,
         fleet: &Fleet,
         (candidate, rates): (&Candidate, &Rates),
@@ -47,7 +46,7 @@ impl Cost {
     ) -> f64 {
         let added = work.computed_tokens + work.fetched_tokens + output;
         let copied = fleet.copied_tokens(candidate).min(work.computed_tokens);
-        let stays = odds(self.reuse) * idle;
+        let stays = fleet.odds * idle;
         eviction * (rates.compute_secs(added, 0.0) + stays * rates.compute_secs(copied, 0.0))
     }
 
@@ -55,14 +54,8 @@ impl Cost {
     /// are sent to where it lies: the share of memory renewed since the last of them, of
     /// computing the prompt. How many will follow is unknown; as many as are counted at all.
     #[inline]
-    pub(super) fn home_secs(
-        &self,
-        fleet: &Fleet,
-        cx: &Context<'_>,
-        load: &Load,
-        rates: &Rates,
-    ) -> f64 {
-        if fleet.longest > 0 || self.reuse <= 0.0 {
+    pub(super) fn home_secs(fleet: &Fleet, cx: &Context<'_>, load: &Load, rates: &Rates) -> f64 {
+        if fleet.longest > 0 || fleet.odds <= 0.0 {
             return 0.0;
         }
         let prompt = f64::from(cx.request.prompt_tokens);
@@ -75,6 +68,7 @@ fn renewed(load: &Load) -> f64 {
     ratio(load.recent_prefill_tokens as f64, load.kv_capacity_tokens as f64)
 }
 
-fn odds(share: f64) -> f64 {
+/// How often what is asked for again with this chance will be, over and over.
+pub(super) fn odds(share: f64) -> f64 {
     if share < 1.0 { share / (1.0 - share) } else { MOST_ODDS }
 }

@@ -12,6 +12,9 @@ pub(super) struct Fleet {
     holders: u32,
     /// Whether anybody counts what is computed anew: without a ledger that is 0 everywhere.
     pub(super) knows_turnover: bool,
+    /// How many more times evicted KV will be asked for, if unused for as long as
+    /// [`Cost::reuse`](super::Cost::reuse) speaks of.
+    pub(super) odds: f64,
 }
 
 /// What one more holder of the prefix comes to.
@@ -25,7 +28,7 @@ pub(super) struct Copy {
 
 impl Fleet {
     /// O(endpoints).
-    pub(super) fn of(cx: &Context<'_>, donor: Donor) -> Self {
+    pub(super) fn of(cx: &Context<'_>, donor: Donor, odds: f64) -> Self {
         let knows_turnover = cx.loads.iter().any(|load| load.recent_prefill_tokens > 0);
         let longest = cx.matches.longest();
         let demand = cx.request.prefix_demand;
@@ -36,7 +39,7 @@ impl Fleet {
             0
         };
         let block_tokens = f64::from(cx.request.block_size);
-        Self { donor, longest, block_tokens, holders, knows_turnover }
+        Self { donor, longest, block_tokens, holders, knows_turnover, odds }
     }
 
     /// Tokens that `candidate` lacks of the longest match.

@@ -269,14 +269,17 @@ impl Cost {
     }
 
     fn fleet(&self, cx: &Context<'_>) -> Fleet {
-        Fleet::of(cx, self.donor(cx))
+        Fleet::of(cx, self.donor(cx), evict::odds(self.reuse))
     }
 
+    /// Inlined, or the terms go through memory in pieces that a processor cannot put together at once: a
+    /// third of a decision.
+    #[inline(always)]
     fn terms_in(&self, fleet: &Fleet, cx: &Context<'_>, candidate: &Candidate) -> Terms {
         let rates = self.rates(cx, candidate);
         let load = cx.load(candidate);
         let work = work(cx, candidate, rates, fleet.donor, |_, _, _| {});
-        let eviction = self.eviction(fleet, load);
+        let eviction = Self::eviction(fleet, load);
         let output = self.expected_output(cx);
         let batch = bystanders(load);
         let stalled = self.stalled(load, rates);
@@ -295,8 +298,14 @@ impl Cost {
             decode: counted * work.step_secs,
             others: (pending(load) + stalled) * work.compute_secs
                 + batch * counted * work.slower_secs,
-            evict: self.evict_secs(eviction, fleet, (candidate, rates), &work, (output, copy.idle)),
-            home: self.home_secs(fleet, cx, load, rates),
+            evict: Self::evict_secs(
+                eviction,
+                fleet,
+                (candidate, rates),
+                &work,
+                (output, copy.idle),
+            ),
+            home: Self::home_secs(fleet, cx, load, rates),
             room: room_secs(
                 load,
                 work.computed_tokens + work.fetched_tokens,

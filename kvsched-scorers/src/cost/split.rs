@@ -197,13 +197,13 @@ impl Split {
         let load = cx.load(candidate);
         let work = work(cx, candidate, rates, fleet.donor, |_, _, _| {});
         let idle = fleet.copy(cx, candidate, rates, 0.0).idle;
-        let eviction = self.cost.eviction(fleet, load);
+        let eviction = Cost::eviction(fleet, load);
         let answer = self.cost.expected_output(cx) * work.step_secs;
         work.ttft_secs()
             + adapter_secs(cx, &load.lora, rates, answer)
             + (pending(load) + self.cost.stalled(load, rates)) * work.compute_secs
-            + self.cost.evict_secs(eviction, fleet, (candidate, rates), &work, (0.0, idle))
-            + self.cost.home_secs(fleet, cx, load, rates)
+            + Cost::evict_secs(eviction, fleet, (candidate, rates), &work, (0.0, idle))
+            + Cost::home_secs(fleet, cx, load, rates)
     }
 
     /// Decoding and what that does to others; then the transfer before it.
@@ -217,7 +217,7 @@ impl Split {
         let work = work(cx, candidate, rates, Donor::default(), |_, _, _| {});
         let secs = counted * (work.step_secs + batch * work.slower_secs)
             + adapter_secs(cx, &load.lora, rates, output * work.step_secs)
-            + self.cost.eviction(fleet, load) * rates.compute_secs(missing + output, 0.0)
+            + Cost::eviction(fleet, load) * rates.compute_secs(missing + output, 0.0)
             + room_secs(load, missing, output, work.step_secs);
         (secs, rates.peer.secs(missing))
     }
