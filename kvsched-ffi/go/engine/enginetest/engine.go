@@ -42,6 +42,8 @@ type Engine struct {
 	waiting  int
 	served   []string
 	asked    int
+	// As many of them as were asked by then, when a subscription was last seen.
+	askedBy int
 }
 
 // Start starts an engine; close it.
@@ -161,11 +163,16 @@ func (e *Engine) Served() []string {
 	return append([]string(nil), e.served...)
 }
 
-// Asked is how many replays it was asked for.
+// Asked is how many replays it was asked for, as of when somebody was last known to listen: a
+// subscription may come later than the question for what was before, and what is announced before it
+// comes reaches nobody.
 func (e *Engine) Asked() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.asked
+	if topics, ok := e.pub.(zmq4.Topics); ok && len(topics.Topics()) > 0 {
+		e.askedBy = e.asked
+	}
+	return e.askedBy
 }
 
 // Play announces what the recorded engine announced during a step.
