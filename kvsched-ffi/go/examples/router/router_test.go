@@ -167,8 +167,9 @@ func messagesOf(e *enginetest.Engine, label string) (n int) {
 
 func TestRequestsGoWhereTheirPromptIsCached(t *testing.T) {
 	r := newRig(t, 2)
-	// More than its empty memory is worth: of 32 blocks, those of the other soon evict each other.
-	r.busy(1, 50)
+	// More than its empty memory is worth: of 32 blocks, those of the other soon evict each other, and
+	// would those of the hundred that may follow each new prompt.
+	r.busy(1, 1000)
 	recording := r.engines[0].Recording
 	batches, checked, hits := 0, 0, 0
 	for i := range recording.Steps {
@@ -200,9 +201,9 @@ func TestRequestsGoWhereTheirPromptIsCached(t *testing.T) {
 		}
 	}
 	// Where too many wait, a prompt is computed again.
-	r.busy(0, 100)
+	r.busy(0, 3000)
 	if engine, _ := r.ask(recording.Step("r3_short_lt_block"), "text"); engine != 1 {
-		t.Fatal("sent to the engine where a hundred wait")
+		t.Fatal("sent to the engine where thrice as many wait")
 	}
 }
 
