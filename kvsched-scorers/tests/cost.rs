@@ -259,10 +259,34 @@ fn a_prompt_new_to_the_fleet_settles_where_it_will_be_found_again() {
         });
         terms(&fleet, cost).iter().map(|t| t.home).collect::<Vec<_>>()
     };
-    assert_close(&home(cost(), 0, 36_000), &[99.0 * 0.25 * 0.16, 0.0, 99.0 * 0.16]);
+    // Three follow, and who misses it computes it and three times as much that it evicts.
+    assert_close(&home(cost(), 0, 36_000), &[12.0 * 0.25 * 0.16, 0.0, 12.0 * 0.16]);
     assert_close(&home(cost(), 1, 36_000), &[0.0; 3]);
     assert_close(&home(cost(), 0, 0), &[0.0; 3]);
-    assert_close(&home(cost().reuse(0.0).unwrap(), 0, 36_000), &[0.0; 3]);
+    for (reuse, chain) in [(0.0, 0.0), (0.5, 2.0), (0.95, 99.0), (1.0, 99.0)] {
+        let cost = cost().reuse(reuse).unwrap();
+        assert_close(&home(cost, 0, 36_000), &[chain * 0.25 * 0.16, 0.0, chain * 0.16]);
+    }
+}
+
+#[test]
+fn who_misses_a_home_is_computed_anywhere() {
+    let slow = |times: f64| Rates { prefill_per_token: times * 1e-3, ..rates() };
+    let home = |times: [f64; 3]| {
+        let mut fleet = Fleet::new(3, 10).load(|i, l| {
+            l.kv_capacity_tokens = 36_000;
+            l.recent_prefill_tokens = [18_000, 18_000, 9_000][i];
+        });
+        fleet.rates = times.map(slow).to_vec();
+        terms(&fleet, cost()).iter().map(|t| t.home).collect::<Vec<_>>()
+    };
+    // The fast one has no more room for being fast.
+    assert_close(&home([1.0, 5.0, 3.0]), &[18.0 * 0.16, 18.0 * 0.16, 9.0 * 0.16]);
+    // Rates that are no numbers say nothing of the others.
+    for absurd in [f64::INFINITY, f64::NAN] {
+        assert_close(&home([1.0, 5.0, absurd]), &[18.0 * 0.16, 18.0 * 0.16, 9.0 * 0.16]);
+    }
+    assert_close(&home([f64::NAN; 3]), &[0.0; 3]);
 }
 
 #[test]

@@ -262,9 +262,10 @@ fn seconds(w: &World, r: &Row) -> f64 {
     // What another holds and this one computes lies twice, and three more times displaces as much.
     let longest = most(&w.each(|r| r.matched));
     let copied = ((longest - r.matched) * w.block).min(u);
-    // Who gets what nobody holds gets 99 that follow, of which each finds it evicted with a chance.
+    // Who gets what nobody holds gets three that follow, of which each finds it evicted with a chance,
+    // and computes it four times.
     let renewed = if capacity > 0.0 { (recent(r) / capacity).min(1.0) } else { 0.0 };
-    let home = if longest == 0.0 { 99.0 * renewed * compute(w.prompt_tokens, 0.0) } else { 0.0 };
+    let home = if longest == 0.0 { 12.0 * renewed * compute(w.prompt_tokens, 0.0) } else { 0.0 };
     let p = f64::from(r.load.pending_requests);
     r.load.queued_prefill_tokens as f64 * c1
         + fetch

@@ -5,14 +5,14 @@ use super::fleet::Fleet;
 use super::work::Work;
 use crate::inflight::RECENT;
 use crate::scale::ratio;
-use kvsched_core::{Candidate, Context, Load, Rates};
+use kvsched_core::{Candidate, Load, Rates};
 use std::time::Duration;
 
 /// For how long KV was not used of which [`Cost::reuse`] speaks.
 const UNUSED: Duration = Duration::from_secs(100);
 
 /// Beyond this a chain of evictions is not followed: `p / (1 − p)` of 0.99.
-const MOST_ODDS: f64 = 99.0;
+pub(super) const MOST_ODDS: f64 = 99.0;
 
 impl Cost {
     /// What a second's worth of new KV evicts, in seconds. Nothing where memory's size is unknown.
@@ -51,15 +51,10 @@ impl Cost {
     }
 
     /// What those who follow a prompt of which nobody holds anything will compute again, as they
-    /// are sent to where it lies: the share of memory renewed since the last of them, of
-    /// computing the prompt. How many will follow is unknown; as many as are counted at all.
+    /// are sent to where it lies: of all they could, the share of memory renewed since the last of them.
     #[inline]
-    pub(super) fn home_secs(fleet: &Fleet, cx: &Context<'_>, load: &Load, rates: &Rates) -> f64 {
-        if fleet.longest > 0 || fleet.odds <= 0.0 {
-            return 0.0;
-        }
-        let prompt = f64::from(cx.request.prompt_tokens);
-        MOST_ODDS * renewed(load).min(1.0) * rates.compute_secs(prompt, 0.0)
+    pub(super) fn home_secs(fleet: &Fleet, load: &Load) -> f64 {
+        if fleet.home_secs > 0.0 { fleet.home_secs * renewed(load).min(1.0) } else { 0.0 }
     }
 }
 

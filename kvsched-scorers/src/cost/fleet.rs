@@ -1,4 +1,6 @@
+use super::evict::MOST_ODDS;
 use super::work::Donor;
+use crate::scale::ratio;
 use kvsched_core::{Candidate, Context, Rates};
 
 /// What a request's candidates have in common.
@@ -15,6 +17,9 @@ pub(super) struct Fleet {
     /// How many more times evicted KV will be asked for, if unused for as long as
     /// [`Cost::reuse`](super::Cost::reuse) speaks of.
     pub(super) odds: f64,
+    /// What all who follow the prompt would compute if none found it again; 0 if somebody holds any
+    /// of it.
+    pub(super) home_secs: f64,
 }
 
 /// What one more holder of the prefix comes to.
@@ -27,8 +32,8 @@ pub(super) struct Copy {
 }
 
 impl Fleet {
-    /// O(endpoints).
-    pub(super) fn of(cx: &Context<'_>, donor: Donor, odds: f64) -> Self {
+    /// O(endpoints). `default_rates` are those of endpoints without any.
+    pub(super) fn of(cx: &Context<'_>, default_rates: &Rates, donor: Donor, odds: f64) -> Self {
         let knows_turnover = cx.loads.iter().any(|load| load.recent_prefill_tokens > 0);
         let longest = cx.matches.longest();
         let demand = cx.request.prefix_demand;
@@ -39,7 +44,8 @@ impl Fleet {
             0
         };
         let block_tokens = f64::from(cx.request.block_size);
-        Self { donor, longest, block_tokens, holders, knows_turnover, odds }
+        let home_secs = if longest == 0 { home_secs(cx, default_rates, odds) } else { 0.0 };
+        Self { donor, longest, block_tokens, holders, knows_turnover, odds, home_secs }
     }
 
     /// Tokens that `candidate` lacks of the longest match.
@@ -79,6 +85,23 @@ impl Fleet {
             idle: (1.0 - busy / (holders + 1.0)).max(0.0),
         }
     }
+}
+
+/// Of those who follow, `p / (1 − p)`, each would compute the prompt, and with it again what that
+/// evicts: `1 / (1 − p)` times in all. Who finds the prompt evicted finds it nowhere, and is computed
+/// wherever its next home will be: in what it takes on the mean of the candidates.
+fn home_secs(cx: &Context<'_>, default_rates: &Rates, odds: f64) -> f64 {
+    let prompt = f64::from(cx.request.prompt_tokens);
+    let (mut all, mut known) = (0.0, 0.0);
+    for candidate in cx.candidates {
+        let rates = cx.rates.get(candidate.endpoint.index()).unwrap_or(default_rates);
+        let secs = rates.compute_secs(prompt, 0.0);
+        // Absurd rates are their own endpoint's trouble alone.
+        if secs.is_finite() {
+            (all, known) = (all + secs, known + 1.0);
+        }
+    }
+    (odds * (1.0 + odds)).min(MOST_ODDS) * ratio(all, known)
 }
 
 fn has_half(blocks: u32, longest: u32) -> bool {

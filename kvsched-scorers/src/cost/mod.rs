@@ -45,7 +45,7 @@ use work::{Donor, bystanders, kv_in_use, work};
 /// | decode | `w · o · step(B + 1)` |
 /// | others | `(P + w · κ · (B − P)) · compute + w · B · o · ∂step` |
 /// | evict | `p/(1 − p) · 100 s / T · (compute of all KV added + p/(1 − p) · idle · compute of what is copied)` |
-/// | home | `99 · min(1, 180 s / T) · compute of the prompt`, if nobody holds any of it |
+/// | home | `p/(1 − p)² · min(1, 180 s / T) · mean compute of the prompt`, if nobody holds any of it |
 /// | room | `short / capacity · o · step`, `short` what memory lacks for its prompt and those waiting |
 /// | adapter | 0 active, ½ load while loading, 1 load with room, else one load and one answer |
 /// | replica | the value of one more holder of a hot prefix, taken off |
@@ -65,9 +65,10 @@ use work::{Donor, bystanders, kv_in_use, work};
 /// the [demand](kvsched_core::Request::prefix_demand) for it, shared by its holders and this one,
 /// leaves such a copy without work.
 ///
-/// Home: who is first sent a prompt that is new to the whole fleet will be sent all that follow it.
-/// Each of them finds it evicted with a chance of `180 s / T`; 99 is the number beyond which no
-/// chain is followed.
+/// Home: who is first sent a prompt that is new to the whole fleet will be sent all that follow it,
+/// `p/(1 − p)` of them. Each finds it evicted with a chance of `180 s / T`; it is then new to the whole
+/// fleet again, computed wherever its next home will be (the mean over all candidates), and evicts
+/// as much, and so on: `1/(1 − p)` times.
 #[derive(Clone, Debug)]
 pub struct Cost {
     default_rates: Rates,
@@ -269,7 +270,7 @@ impl Cost {
     }
 
     fn fleet(&self, cx: &Context<'_>) -> Fleet {
-        Fleet::of(cx, self.donor(cx), evict::odds(self.reuse))
+        Fleet::of(cx, &self.default_rates, self.donor(cx), evict::odds(self.reuse))
     }
 
     /// Inlined, or the terms go through memory in pieces that a processor cannot put together at once: a
@@ -305,7 +306,7 @@ impl Cost {
                 &work,
                 (output, copy.idle),
             ),
-            home: Self::home_secs(fleet, cx, load, rates),
+            home: Self::home_secs(fleet, load),
             room: room_secs(
                 load,
                 work.computed_tokens + work.fetched_tokens,

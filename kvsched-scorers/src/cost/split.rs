@@ -203,7 +203,7 @@ impl Split {
             + adapter_secs(cx, &load.lora, rates, answer)
             + (pending(load) + self.cost.stalled(load, rates)) * work.compute_secs
             + Cost::evict_secs(eviction, fleet, (candidate, rates), &work, (0.0, idle))
-            + Cost::home_secs(fleet, cx, load, rates)
+            + Cost::home_secs(fleet, load)
     }
 
     /// Decoding and what that does to others; then the transfer before it.
