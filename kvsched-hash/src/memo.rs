@@ -9,9 +9,13 @@ use kvsched_core::{BlockHash, Prompt};
 ///
 /// Exact: a remembered block is used only after all its tokens and its parent's full digest
 /// were compared, so the hashes are those of the hasher, always. Remembered are *runs* of up
-/// to 128 consecutive blocks; a prompt that leaves a run in its middle continues in a run of
-/// its own, so that nothing is kept twice. Runs that were never used again make room first.
-/// Blocks from the first multimodal item on, and prompts of embeddings, are hashed as always.
+/// to 128 consecutive blocks; a prompt that leaves a run in its middle makes two of it and
+/// continues in one of its own, so that nothing is kept twice. The oldest run makes room first,
+/// unless it was used again. Blocks from the first multimodal item on, and prompts of
+/// embeddings, are hashed as always.
+///
+/// A run takes what its tokens take, eight bytes a block and 160 of its own, for which there is
+/// room if runs have sixteen blocks on average.
 ///
 /// Worth it for the SHA schemes, where a remembered block costs a twentieth; the content
 /// scheme is as fast without.
@@ -111,7 +115,7 @@ impl PrefixMemo {
                     continue;
                 }
             };
-            out.extend(self.runs.hashes(known));
+            out.extend_from_slice(self.runs.hashes(known));
             let mut again = 0;
             if out.len() < span.blocks {
                 (place, again) = self.runs.behind(known, &self.hasher, &rest)?;

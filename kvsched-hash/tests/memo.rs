@@ -57,11 +57,13 @@ fn a_beginning_is_hashed_once_and_where_it_ends_again() {
         hashed(&mut memo, &prompt)
     };
     assert_eq!(ask(450, 0), 450);
-    // 119 of the 375 known blocks are in a run that nobody left in its middle before.
+    // 119 of the 375 known blocks are in a run that nobody left there before.
     assert_eq!(ask(375, 2), 75 + 119);
     assert_eq!(ask(375, 3), 75);
-    // Nearer to that run's beginning all is known; and others learn as much once.
-    assert_eq!(ask(340, 4), 110);
+    // Where a run is left in its middle, its beginning is hashed again once and becomes a run.
+    assert_eq!(ask(340, 4), 110 + 84);
+    assert_eq!(ask(340, 9), 110);
+    assert_eq!(ask(375, 10), 75);
     assert_eq!(ask(150, 5), 300 + 22);
     assert_eq!(ask(160, 6), 290 + 10);
     assert_eq!(ask(150, 7), 300);
