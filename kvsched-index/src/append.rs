@@ -65,6 +65,9 @@ impl<'a> Write<'a> {
             }
             return Appended::Known(known);
         }
+        if start == 0 {
+            self.enter_head(hashes[0], to);
+        }
         if !self.own.waiting.is_empty() && self.is_alone {
             hashes[..count].iter().for_each(|&hash| self.arrived(hash));
         }
@@ -114,6 +117,16 @@ impl<'a> Write<'a> {
             count += 1;
         }
         (count, None)
+    }
+
+    /// A chain begins, which nobody has looked into yet: whoever does so waits for its lock.
+    fn enter_head(&self, first: BlockHash, place: Place) {
+        let (heads, counts) = (&self.map.heads, &self.own.head_counts);
+        if self.is_alone {
+            heads.inserting::<true>(counts, self.pin).find_or_insert(first, place, |_| false);
+        } else {
+            heads.inserting::<false>(counts, self.pin).find_or_insert(first, place, |_| false);
+        }
     }
 
     /// Whether the slot of `place` is that of `hash`. Where others write, the chain may not count the block

@@ -57,10 +57,18 @@ fn prefetch(shard: &Lines, key: Key, pin: &Pin) {
 }
 
 impl Directory {
-    /// One for an index of so many bytes, if they are bounded, that one or several write.
-    pub(crate) fn new(budget: Option<usize>, is_shared: bool) -> (Self, DirectoryCounts) {
+    /// One of all blocks of an index of so many bytes, if they are bounded, that one or several write.
+    pub(crate) fn of_blocks(budget: Option<usize>, is_shared: bool) -> (Self, DirectoryCounts) {
         let worth = budget.map_or(MOST_SHARDS, |bytes| bytes / WORTH_A_SHARD);
-        let shards = worth.clamp(LEAST_SHARDS, MOST_SHARDS).next_power_of_two();
+        Self::new(worth.clamp(LEAST_SHARDS, MOST_SHARDS).next_power_of_two(), is_shared)
+    }
+
+    /// One of a block each chain, beside that of all blocks.
+    pub(crate) fn of_heads(all: &Self, is_shared: bool) -> (Self, DirectoryCounts) {
+        Self::new(all.shards() / LEAST_SHARDS, is_shared)
+    }
+
+    fn new(shards: usize, is_shared: bool) -> (Self, DirectoryCounts) {
         let counts = DirectoryCounts::new(shards, is_shared);
         (Self { shards: (0..shards).map(Lines::empty).collect() }, counts)
     }
@@ -261,7 +269,7 @@ mod tests {
                 // Neighbours in one shard.
                 _ => BlockHash((n << 6).wrapping_mul(0xf1de_83e1_9937_733d)),
             };
-            let (directory, counts) = Directory::new(None, is_shared);
+            let (directory, counts) = Directory::of_blocks(None, is_shared);
             let mut own = Exclusive::new(directory);
             let mut truth = HashMap::new();
             for (op, n) in ops {

@@ -127,6 +127,7 @@ impl<'a> Write<'a> {
     /// Gives spare room back.
     fn trim(&mut self) {
         self.map.directory.fit(&self.own.counts, self.pin);
+        self.map.heads.fit(&self.own.head_counts, self.pin);
         let (map, pin) = (self.map, self.pin);
         self.change_names(|names| names.sweep(map, pin));
         for owner in self.owners_mut() {

@@ -27,9 +27,11 @@ pub struct Index {
 
 /// What readers see and what only writers know, of an index without blocks that one or several write.
 pub(crate) fn parts(settings: &IndexBuilder, is_shared: bool) -> (Residency, Writers) {
-    let (directory, counts) = Directory::new(settings.byte_budget, is_shared);
+    let (directory, counts) = Directory::of_blocks(settings.byte_budget, is_shared);
+    let (heads, head_counts) = Directory::of_heads(&directory, is_shared);
     let map = Residency {
         directory,
+        heads,
         chains: Chains::new(),
         endpoints: AtomicUsize::new(0),
         hybrids: ArcSwap::default(),
@@ -37,7 +39,7 @@ pub(crate) fn parts(settings: &IndexBuilder, is_shared: bool) -> (Residency, Wri
         scopes: ArcSwap::default(),
         scope_count: AtomicUsize::new(0),
     };
-    let own = Writers::new(settings, &map, counts, is_shared);
+    let own = Writers::new(settings, &map, (counts, head_counts), is_shared);
     (map, own)
 }
 

@@ -14,7 +14,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// All that a query reads.
 #[derive(Debug)]
 pub(crate) struct Residency {
+    /// Where every block is.
     pub(crate) directory: Directory,
+    /// Where the first block of every chain is, once more. What follows a block of another chain begins
+    /// its own, so that a query needs no other; and most queries end with a block that nobody knows,
+    /// which these few lines tell without a look at the many.
+    pub(crate) heads: Directory,
     pub(crate) chains: Chains,
     /// Endpoints are below this number.
     pub(crate) endpoints: AtomicUsize,
@@ -60,18 +65,39 @@ impl Residency {
         self.place(hash, pin).is_some() || loose()
     }
 
-    /// The chain that continues with `prompt`'s first hash, and for how long.
+    /// The chain that continues with the hash `at` which `prompt` has come, and for how long.
     #[inline]
-    pub(crate) fn step<'p>(&'p self, prompt: &[BlockHash], pin: &'p Pin) -> Option<Step<'p>> {
+    pub(crate) fn step<'p>(
+        &'p self,
+        prompt: &[BlockHash],
+        at: usize,
+        pin: &'p Pin,
+    ) -> Option<Step<'p>> {
+        let prompt = prompt.get(at..)?;
+        let step = self.step_in(&self.heads, prompt, pin);
+        // Whoever asks may begin in the middle of what was stored.
+        if step.is_none() && at == 0 {
+            return self.step_in(&self.directory, prompt, pin);
+        }
+        step
+    }
+
+    #[inline]
+    fn step_in<'p>(
+        &'p self,
+        directory: &Directory,
+        prompt: &[BlockHash],
+        pin: &'p Pin,
+    ) -> Option<Step<'p>> {
         let first = *prompt.first()?;
         let mut found = None;
-        self.directory.find(first, pin, |place| {
+        directory.find(first, pin, |place| {
             let Some(chain) = self.chains.get(place.chain) else { return false };
             let offset = usize::from(place.offset);
             // While the hashes come from memory, so may what the next step will ask for.
             for end in chain.forks().chain([chain.len()]).filter(|&end| end > offset) {
                 if let Some(&next) = prompt.get(end - offset) {
-                    self.directory.prefetch(next, pin);
+                    self.heads.prefetch(next, pin);
                 }
             }
             let blocks = chain.common(offset, prompt, pin);
@@ -90,7 +116,7 @@ impl Residency {
         pin: &Pin,
     ) {
         if let Some(&first) = prompt.first() {
-            self.directory.prefetch(first, pin);
+            self.heads.prefetch(first, pin);
         }
         let prompt = &prompt[..prompt.len().min(u32::MAX as usize - 1)];
         out.reset(self.endpoints.load(Ordering::Acquire), prompt.len() as u32);
@@ -106,7 +132,7 @@ impl Residency {
         }
         let mut at = 0;
         let mut split = false;
-        while let Some(step) = self.step(&prompt[at..], pin) {
+        while let Some(step) = self.step(prompt, at, pin) {
             let reached = step.advance(at as u32, blocks, pin);
             at += step.blocks;
             split |= reached.split;
@@ -156,7 +182,7 @@ impl Residency {
         let longest = out.longest() as usize;
         let mut at = 0;
         let scopes = self.scopes.load();
-        while let Some(step) = self.step(&prompt[at..longest.max(at)], pin) {
+        while let Some(step) = self.step(&prompt[..longest.max(at)], at, pin) {
             let _ = holders::all(step.chain, pin, |entry| {
                 let end = (out.blocks(entry.endpoint) as usize).min(at + step.blocks);
                 let is_scoped = || scopes.iter().any(|s| s.endpoint == entry.endpoint);

@@ -41,7 +41,7 @@ impl Residency {
     /// What the holders of a scope have of the prompt's beginning, each block in whichever of them.
     pub(crate) fn pooled(&self, scope: &Scope, prompt: &[BlockHash], pin: &Pin) -> Pooled {
         let mut all = Pooled::default();
-        while let Some(step) = self.step(&prompt[all.blocks..], pin) {
+        while let Some(step) = self.step(prompt, all.blocks, pin) {
             let held = scope.of_step(step, &mut all.by_tier, pin);
             all.blocks += held;
             if held < step.blocks {

@@ -177,6 +177,11 @@ impl<'a> Write<'a> {
             self.change_names(|names| names.ended(number, |offset| chain.hash(offset, pin)));
             self.sweep_names();
         }
+        if let Some(first) = chain.hash(0, self.pin) {
+            let head = Place { chain: number, offset: 0 };
+            let counts = &self.own.head_counts;
+            self.map.heads.remove(first, head, counts, self.is_alone, self.pin);
+        }
         chain.hashes.replace(None, self.pin);
         chain.more.replace(None, self.pin);
         chain.details.replace(None, self.pin);

@@ -17,6 +17,14 @@ pub(crate) fn validate(view: View<'_>) {
     map.directory.for_each(pin, |place| {
         assert!(in_directory.insert((place.chain, place.offset)), "{place:?} has two slots");
     });
+    assert!(map.heads.counts_agree(&own.head_counts, pin), "the heads' own counts");
+    let mut heads = HashSet::new();
+    map.heads.for_each(pin, |place| {
+        assert!(
+            place.offset == 0 && heads.insert(place.chain),
+            "{place:?} is no head, or twice one"
+        );
+    });
     let mut hashes = HashSet::new();
     let mut entries: HashMap<usize, usize> = HashMap::new();
     let (mut blocks, mut chains, mut pending) = (0, 0, 0);
@@ -34,6 +42,7 @@ pub(crate) fn validate(view: View<'_>) {
             assert!(holders::all(chain, pin, |_| false), "an ended chain has holders");
             continue;
         }
+        assert!(heads.remove(&number), "chain {number} has no head");
         let last: Option<BlockHash> = chain.hash(len - 1, pin);
         assert!(last.is_some_and(|h| chain.is(len - 1, h, pin)), "the last hash of {number}");
         let run = map.chains.run(number);
@@ -44,6 +53,7 @@ pub(crate) fn validate(view: View<'_>) {
         assert!(held == len || run.is_stale(), "chain {number} of {len} is held to {held}");
     }
     assert!(in_directory.is_empty(), "slots of no block: {in_directory:?}");
+    assert!(heads.is_empty(), "heads of no chain: {heads:?}");
     let totals = (view.blocks(), own.numbers.alive(), view.pending());
     assert_eq!((blocks, chains, pending), totals, "the totals");
     for (endpoint, owner) in view.owners() {

@@ -9,7 +9,7 @@
 //! * a chain, its [`Run`](crate::run::Run) and what it has of further words, while it holds the chain's
 //!   lock (one of [`Writers::locks`]), one chain at a time, after it has looked again whether the block it
 //!   came for is still there;
-//! * a shard of the directory, while it holds its count;
+//! * a shard of a directory, while it holds its count;
 //! * numbers of chains, engines' names, chains that wait: each under a lock of its own.
 //!
 //! Locks are taken in this order, so that nobody waits in a circle. A block that an endpoint holds stays
@@ -17,7 +17,8 @@
 //!
 //! A new hash is written into its chain before its slot into the directory. So who meets the slot can
 //! compare, even while the chain's length does not count the block yet (or any more): it then waits
-//! for the chain's lock, and looks again.
+//! for the chain's lock, and looks again. A chain's first block is entered among the heads, and taken out
+//! of them, under that lock, so that who has waited for it finds the chain as queries do.
 //!
 //! All else, and all that looks at everything, is done *alone*, with every lane taken: groups and pools,
 //! blocks whose parent is unknown or awaited, what clears have left, and the budget. Alone no other lock is

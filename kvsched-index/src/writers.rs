@@ -21,7 +21,9 @@ const MOST_LANES: usize = 64;
 /// What only writers know, of all endpoints.
 #[derive(Debug)]
 pub(crate) struct Writers {
+    /// Of the directory of blocks, and of that of heads.
     pub(crate) counts: DirectoryCounts,
+    pub(crate) head_counts: DirectoryCounts,
     /// Of chains, by number; none where there is one writer.
     pub(crate) locks: Option<Turns<()>>,
     /// Lanes that endpoints are spread over: as many bits of an id say which.
@@ -109,16 +111,18 @@ impl Writers {
     pub(crate) fn new(
         settings: &IndexBuilder,
         map: &Residency,
-        counts: DirectoryCounts,
+        (counts, head_counts): (DirectoryCounts, DirectoryCounts),
         is_shared: bool,
     ) -> Self {
         let shards = map.directory.shards();
         let locks = is_shared.then(|| Turns::new(shards));
         let lane_bits = if is_shared { shards.min(MOST_LANES).ilog2() } else { 0 };
         let locks_bytes = locks.as_ref().map_or(0, Turns::bytes);
-        let bytes = map.directory.fixed_bytes(&counts) + Chains::fixed_bytes() + locks_bytes;
+        let directories = map.directory.fixed_bytes(&counts) + map.heads.fixed_bytes(&head_counts);
+        let bytes = directories + Chains::fixed_bytes() + locks_bytes;
         Self {
             counts,
+            head_counts,
             locks,
             lane_bits,
             numbers: Apart(Numbers::new(settings.byte_budget)),
