@@ -180,7 +180,8 @@ fn faster_machines_get_more_of_the_work() {
     workload.stages[0].jobs = 0..600;
     let result = run("cost", &spec, &workload);
     let (fast, slow) = result.run.prefill_by_endpoint.split_at(4);
-    assert!(fast.iter().sum::<u64>() > 2 * slow.iter().sum::<u64>(), "{fast:?} {slow:?}");
+    // Prefixes lie where there is memory, on slow machines as on fast ones; what is beside them does not.
+    assert!(4 * fast.iter().min().unwrap() > 5 * slow.iter().max().unwrap(), "{fast:?} {slow:?}");
 }
 
 fn tiny(lora_slots: u32, packet_tokens: u64) -> EngineSpec {
