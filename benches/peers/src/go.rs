@@ -22,18 +22,9 @@ pub fn run(report: &mut Report, is_quick: bool) {
         Err(why) => return eprintln!("no rows of llm-d: go: {why}"),
     };
     for line in String::from_utf8_lossy(&rows).lines() {
-        match row(line) {
+        match Row::of_columns(line) {
             Some(row) => report.push(row),
             None => eprintln!("not a row of llm-d: {line}"),
         }
     }
-}
-
-/// A row from its columns: bench, shape, who, value, median, unit, and `lower` or `higher`.
-fn row(line: &str) -> Option<Row> {
-    let columns: Vec<&str> = line.split('\t').collect();
-    let [bench, shape, who, value, median, unit, better] = columns[..] else { return None };
-    let [bench, shape, who, unit] = [bench, shape, who, unit].map(String::from);
-    let (value, median) = (value.parse().ok()?, median.parse().ok()?);
-    Some(Row { bench, shape, who, value, median, unit, lower_is_better: better == "lower" })
 }

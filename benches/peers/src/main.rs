@@ -2,6 +2,9 @@
 //!
 //! `--quick` takes under a minute; `--json` prints rows instead of a table; `--only` measures a part. Without `--quick`, the
 //! pages and plots of `docs/peers` are written too.
+//!
+//! Each part is a process of its own: what a part leaves of the heap would be where the next one's indexes
+//! come to lie, and those that allocate much or little would pay for it differently.
 #![allow(clippy::expect_used, reason = "a benchmark that cannot run should say so and stop")]
 
 mod changes;
@@ -10,13 +13,14 @@ mod indexes;
 mod matching;
 mod measure;
 mod pages;
+mod parts;
 mod plot;
 mod report;
 mod threads;
 mod workload;
 
 use indexes::{Crtc, Dynamo, KvIndex, Ours, OursShared, Scanned};
-use report::Report;
+use report::{Format, Report};
 use std::time::Duration;
 
 #[global_allocator]
@@ -25,6 +29,7 @@ static ALLOCATOR: measure::Counting = measure::Counting;
 /// How much is measured.
 #[derive(Clone, Copy)]
 struct Effort {
+    is_quick: bool,
     rounds: usize,
     queries: usize,
     requests: usize,
@@ -34,6 +39,7 @@ struct Effort {
 }
 
 const QUICK: Effort = Effort {
+    is_quick: true,
     rounds: 5,
     queries: 1000,
     requests: 1200,
@@ -41,15 +47,13 @@ const QUICK: Effort = Effort {
     duration: Duration::from_millis(500),
 };
 const THOROUGH: Effort = Effort {
+    is_quick: false,
     rounds: 15,
     queries: 4000,
     requests: 6000,
     most: 10_000_000,
     duration: Duration::from_secs(3),
 };
-
-/// What `--only` may name.
-const PARTS: [&str; 6] = ["match", "forks", "changes", "threads", "writes", "go"];
 
 fn matches(report: &mut Report, effort: Effort) {
     for entries in [1_000_000, effort.most] {
@@ -71,12 +75,18 @@ fn matches(report: &mut Report, effort: Effort) {
     let small = workload::private_chains(8, 450, 20_000, 20);
     matching::matches::<Ours>(report, &small, "8 x 450, 20k", effort.rounds);
     matching::matches::<Scanned>(report, &small, "8 x 450, 20k", 1);
+}
+
+fn tokens(report: &mut Report, effort: Effort) {
     matching::tokens(report, effort.rounds);
 }
 
-fn forks(report: &mut Report, effort: Effort) {
+fn trace(report: &mut Report, effort: Effort) {
     let trace = workload::trace(8, 60_000, effort.requests);
     matching::one_by_one(report, &trace, effort.rounds.min(5));
+}
+
+fn forks(report: &mut Report, effort: Effort) {
     for (forks, length) in [(0, 500), (0, 2000), (0, 8000), (4, 2000), (16, 2000), (64, 2000)] {
         let work = workload::forked(forks, length, 500_000, effort.queries);
         let shape = format!("{forks} forks in {length}");
@@ -85,13 +95,19 @@ fn forks(report: &mut Report, effort: Effort) {
     }
 }
 
-fn changes(report: &mut Report, effort: Effort) {
+fn events(report: &mut Report, effort: Effort) {
     let trace = workload::trace(8, 60_000, effort.requests);
     let rounds = effort.rounds.min(5);
     changes::events(report, &trace, rounds);
     changes::all_events::<Crtc>(report, &trace, rounds.min(2));
+}
+
+fn removals(report: &mut Report, effort: Effort) {
     let chains = workload::private_chains(8, 450, 400_000, 500);
-    changes::removals(report, &chains, "8 x 450", rounds.min(3));
+    changes::removals(report, &chains, "8 x 450", effort.rounds.min(3));
+}
+
+fn memory(report: &mut Report, _: Effort) {
     changes::clear::<Ours>(report, 3);
     changes::clear::<KvIndex>(report, 1);
     changes::clear::<Dynamo>(report, 1);
@@ -103,39 +119,57 @@ fn changes(report: &mut Report, effort: Effort) {
     changes::names(report);
 }
 
+fn threads(report: &mut Report, effort: Effort) {
+    threads::queries(report, effort.duration);
+}
+
+fn writes(report: &mut Report, effort: Effort) {
+    threads::writes(report, effort.rounds);
+}
+
+fn go(report: &mut Report, effort: Effort) {
+    go::run(report, effort.is_quick);
+}
+
+/// What `--only` may name.
+const PARTS: [(&str, fn(&mut Report, Effort)); 10] = [
+    ("match", matches),
+    ("tokens", tokens),
+    ("trace", trace),
+    ("forks", forks),
+    ("events", events),
+    ("removals", removals),
+    ("memory", memory),
+    ("threads", threads),
+    ("writes", writes),
+    ("go", go),
+];
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |flag: &str| arguments.iter().any(|a| a == flag);
     let only = arguments.iter().position(|a| a == "--only").and_then(|i| arguments.get(i + 1));
-    let known =
-        |a: &String| ["--quick", "--json", "--only"].contains(&a.as_str()) || Some(a) == only;
+    let flags = ["--quick", "--json", "--columns", "--only"];
+    let known = |a: &String| flags.contains(&a.as_str()) || Some(a) == only;
     if let Some(unknown) = arguments.iter().find(|a| !known(a)) {
-        eprintln!("unknown option {unknown}; there are --quick, --json and --only PART: {PARTS:?}");
+        eprintln!("unknown option {unknown}; there are {}", flags.join(", "));
         std::process::exit(2);
     }
-    let does = |part: &str| only.is_none_or(|only| only == part);
-    let effort = if has("--quick") { QUICK } else { THOROUGH };
-    let mut report = Report::new(has("--json"));
-    if does("match") {
-        matches(&mut report, effort);
+    let names = PARTS.map(|(name, _)| name);
+    let chosen = only.and_then(|only| PARTS.iter().find(|(name, _)| name == only));
+    if has("--only") && chosen.is_none() {
+        eprintln!("--only takes one of {}", names.join(", "));
+        std::process::exit(2);
     }
-    if does("forks") {
-        forks(&mut report, effort);
-    }
-    if does("changes") {
-        changes(&mut report, effort);
-    }
-    if does("threads") {
-        threads::queries(&mut report, effort.duration);
-    }
-    if does("writes") {
-        threads::writes(&mut report, effort.rounds);
-    }
-    if does("go") {
-        go::run(&mut report, has("--quick"));
+    let is_quick = has("--quick");
+    let effort = if is_quick { QUICK } else { THOROUGH };
+    let mut report = Report::new(Format::of(has("--json"), has("--columns")));
+    match chosen {
+        Some((_, measure)) => measure(&mut report, effort),
+        None => names.iter().for_each(|name| parts::run(&mut report, name, is_quick)),
     }
     report.conclude();
-    if !has("--quick") && only.is_none() {
+    if !is_quick && only.is_none() {
         pages::write(&report).expect("docs/peers can be written");
     }
 }

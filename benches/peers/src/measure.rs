@@ -95,6 +95,26 @@ impl Row {
         Self { bench, shape, who, value, median, unit, lower_is_better: true }
     }
 
+    /// A row from its columns: bench, shape, who, value, median, unit, and `lower` or `higher`.
+    pub fn of_columns(line: &str) -> Option<Self> {
+        let columns: Vec<&str> = line.split('\t').collect();
+        let [bench, shape, who, value, median, unit, better] = columns[..] else { return None };
+        let [bench, shape, who, unit] = [bench, shape, who, unit].map(String::from);
+        let (value, median) = (value.parse().ok()?, median.parse().ok()?);
+        Some(Self { bench, shape, who, value, median, unit, lower_is_better: better == "lower" })
+    }
+
+    /// As [`Row::of_columns`] reads it.
+    pub fn columns(&self) -> String {
+        let Self { bench, shape, who, value, median, unit, .. } = self;
+        let better = self.better();
+        format!("{bench}\t{shape}\t{who}\t{value}\t{median}\t{unit}\t{better}")
+    }
+
+    fn better(&self) -> &'static str {
+        if self.lower_is_better { "lower" } else { "higher" }
+    }
+
     pub fn json(&self) -> String {
         format!(
             r#"{{"bench":"{}","shape":"{}","who":"{}","value":{:.3},"median":{:.3},"unit":"{}","better":"{}"}}"#,
@@ -104,7 +124,7 @@ impl Row {
             self.value,
             self.median,
             self.unit,
-            if self.lower_is_better { "lower" } else { "higher" }
+            self.better()
         )
     }
 

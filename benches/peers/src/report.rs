@@ -6,7 +6,27 @@ use crate::measure::Row;
 /// Every row, printed as it comes.
 pub struct Report {
     pub rows: Vec<Row>,
-    json: bool,
+    format: Format,
+}
+
+/// How rows are printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Table,
+    Json,
+    /// For the process that asked for them, without what they come to.
+    Columns,
+}
+
+impl Format {
+    pub fn of(json: bool, columns: bool) -> Self {
+        match (json, columns) {
+            (_, true) => Self::Columns,
+            (true, false) => Self::Json,
+            (false, false) => Self::Table,
+        }
+    }
 }
 
 /// What is asked of a figure of ours.
@@ -85,8 +105,8 @@ impl Verdict<'_> {
 }
 
 impl Report {
-    pub fn new(json: bool) -> Self {
-        Self { rows: Vec::new(), json }
+    pub fn new(format: Format) -> Self {
+        Self { rows: Vec::new(), format }
     }
 
     /// Nanoseconds a query or a block, the least and the median: the lower the better.
@@ -110,7 +130,11 @@ impl Report {
     }
 
     pub fn push(&mut self, row: Row) {
-        println!("{}", if self.json { row.json() } else { row.line() });
+        match self.format {
+            Format::Table => println!("{}", row.line()),
+            Format::Json => println!("{}", row.json()),
+            Format::Columns => println!("{}", row.columns()),
+        }
         self.rows.push(row);
     }
 
@@ -164,9 +188,13 @@ impl Report {
 
     /// Prints ratios and verdicts.
     pub fn conclude(&self) {
+        if self.format == Format::Columns {
+            return;
+        }
+        let is_json = self.format == Format::Json;
         for (row, gain, peer) in self.ratios() {
             let (bench, shape, who, peer) = (&row.bench, &row.shape, &row.who, &peer.who);
-            if self.json {
+            if is_json {
                 println!(
                     r#"{{"bench":"{bench}","shape":"{shape}","who":"{who} / {peer}","value":{gain:.3},"unit":"times better","better":"higher"}}"#
                 );
@@ -175,7 +203,7 @@ impl Report {
             }
         }
         for verdict in self.verdicts() {
-            println!("{}", if self.json { verdict.json() } else { verdict.line() });
+            println!("{}", if is_json { verdict.json() } else { verdict.line() });
         }
     }
 }
