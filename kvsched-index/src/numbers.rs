@@ -6,9 +6,9 @@ use crate::turns::take;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// Chains together take so many quarters of a byte budget at most, so that there is something left to put
-/// into them.
-const QUARTERS: usize = 3;
+/// Chains together take this part of a byte budget at most, so that there is something left to put into
+/// them: of a prompt of one block they are little more than half.
+const PART: usize = 2;
 /// Chains that a store finds free, if it has so many blocks.
 pub(crate) const SPARE: usize = 16;
 
@@ -108,7 +108,7 @@ impl Numbers {
     /// Whether there may be room for so many more chains.
     fn may_grow(&self, chains: usize) -> bool {
         let room = self.bytes() + Chains::bytes(chains);
-        self.budget.is_none_or(|budget| room <= budget / 4 * QUARTERS)
+        self.budget.is_none_or(|budget| room <= budget / PART)
     }
 
     /// Whether a store of so many blocks finds numbers, without many chains having to end before.
