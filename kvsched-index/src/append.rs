@@ -66,7 +66,9 @@ impl<'a> Write<'a> {
             return Appended::Known(known);
         }
         if start == 0 {
-            self.enter_head(hashes[0], to);
+            // Nobody has looked into it yet: whoever does so waits for its lock.
+            let (heads, counts) = (&self.map.heads, &self.own.head_counts);
+            heads.find_or_insert(hashes[0], to, counts, self.is_alone, self.pin, |_| false);
         }
         if !self.own.waiting.is_empty() && self.is_alone {
             hashes[..count].iter().for_each(|&hash| self.arrived(hash));
@@ -117,16 +119,6 @@ impl<'a> Write<'a> {
             count += 1;
         }
         (count, None)
-    }
-
-    /// A chain begins, which nobody has looked into yet: whoever does so waits for its lock.
-    fn enter_head(&self, first: BlockHash, place: Place) {
-        let (heads, counts) = (&self.map.heads, &self.own.head_counts);
-        if self.is_alone {
-            heads.inserting::<true>(counts, self.pin).find_or_insert(first, place, |_| false);
-        } else {
-            heads.inserting::<false>(counts, self.pin).find_or_insert(first, place, |_| false);
-        }
     }
 
     /// Whether the slot of `place` is that of `hash`. Where others write, the chain may not count the block

@@ -117,6 +117,24 @@ impl Directory {
         Inserting { shards: &self.shards, counts: counts.get(), pin }
     }
 
+    /// One insertion; see [`Inserting::find_or_insert`].
+    #[inline]
+    pub(crate) fn find_or_insert(
+        &self,
+        hash: BlockHash,
+        place: Place,
+        counts: &DirectoryCounts,
+        is_alone: bool,
+        pin: &WritePin,
+        is_it: impl FnMut(Place) -> bool,
+    ) -> Option<Place> {
+        if is_alone {
+            self.inserting::<true>(counts, pin).find_or_insert(hash, place, is_it)
+        } else {
+            self.inserting::<false>(counts, pin).find_or_insert(hash, place, is_it)
+        }
+    }
+
     /// Makes room for `entries` in all, evenly spread as hashes are.
     pub(crate) fn reserve(&self, entries: usize, pin: &WritePin) {
         // A shard that gets much more than its part grows as ever.
@@ -276,13 +294,10 @@ mod tests {
                 let (directory, pin) = own.write();
                 let place = Place { chain: n as u32 + 1, offset: (n % 100) as u16 };
                 if op < 5 {
-                    let before = if is_shared {
-                        let entries = directory.inserting::<false>(&counts, &pin);
-                        entries.find_or_insert(hash_of(n), place, |p| p == place)
-                    } else {
-                        let entries = directory.inserting::<true>(&counts, &pin);
-                        entries.find_or_insert(hash_of(n), place, |p| p == place)
-                    };
+                    let is_it = |p| p == place;
+                    let hash = hash_of(n);
+                    let before =
+                        directory.find_or_insert(hash, place, &counts, !is_shared, &pin, is_it);
                     proptest::prop_assert_eq!(before, truth.insert(n, place));
                 } else if truth.remove(&n).is_some() {
                     directory.remove(hash_of(n), place, &counts, !is_shared, &pin);

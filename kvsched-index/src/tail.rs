@@ -46,11 +46,7 @@ impl<'a> Write<'a> {
         words[offset].store(hash.0, Ordering::Release);
         let is_it = |place| self.is_at(place, hash);
         let (directory, counts) = (&self.map.directory, &self.own.counts);
-        let known = if self.is_alone {
-            directory.inserting::<true>(counts, self.pin).find_or_insert(hash, place, is_it)
-        } else {
-            directory.inserting::<false>(counts, self.pin).find_or_insert(hash, place, is_it)
-        };
+        let known = directory.find_or_insert(hash, place, counts, self.is_alone, self.pin, is_it);
         if known.is_some() {
             return None;
         }

@@ -1,4 +1,5 @@
-use super::evict::MOST_ODDS;
+use super::Cost;
+use super::evict::{MOST_ODDS, odds};
 use super::work::Donor;
 use crate::scale::ratio;
 use kvsched_core::{Candidate, Context, Rates};
@@ -32,8 +33,9 @@ pub(super) struct Copy {
 }
 
 impl Fleet {
-    /// O(endpoints). `default_rates` are those of endpoints without any.
-    pub(super) fn of(cx: &Context<'_>, default_rates: &Rates, donor: Donor, odds: f64) -> Self {
+    /// O(endpoints).
+    pub(super) fn of(cx: &Context<'_>, cost: &Cost) -> Self {
+        let (donor, odds) = (cost.donor(cx), odds(cost.reuse));
         let knows_turnover = cx.loads.iter().any(|load| load.recent_prefill_tokens > 0);
         let longest = cx.matches.longest();
         let demand = cx.request.prefix_demand;
@@ -44,7 +46,7 @@ impl Fleet {
             0
         };
         let block_tokens = f64::from(cx.request.block_size);
-        let home_secs = if longest == 0 { home_secs(cx, default_rates, odds) } else { 0.0 };
+        let home_secs = if longest == 0 { home_secs(cx, cost, odds) } else { 0.0 };
         Self { donor, longest, block_tokens, holders, knows_turnover, odds, home_secs }
     }
 
@@ -90,12 +92,11 @@ impl Fleet {
 /// Of those who follow, `p / (1 − p)`, each would compute the prompt, and with it again what that
 /// evicts: `1 / (1 − p)` times in all. Who finds the prompt evicted finds it nowhere, and is computed
 /// wherever its next home will be: in what it takes on the mean of the candidates.
-fn home_secs(cx: &Context<'_>, default_rates: &Rates, odds: f64) -> f64 {
+fn home_secs(cx: &Context<'_>, cost: &Cost, odds: f64) -> f64 {
     let prompt = f64::from(cx.request.prompt_tokens);
     let (mut all, mut known) = (0.0, 0.0);
     for candidate in cx.candidates {
-        let rates = cx.rates.get(candidate.endpoint.index()).unwrap_or(default_rates);
-        let secs = rates.compute_secs(prompt, 0.0);
+        let secs = cost.rates(cx, candidate).compute_secs(prompt, 0.0);
         // Absurd rates are their own endpoint's trouble alone.
         if secs.is_finite() {
             (all, known) = (all + secs, known + 1.0);

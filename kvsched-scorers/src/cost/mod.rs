@@ -270,7 +270,7 @@ impl Cost {
     }
 
     fn fleet(&self, cx: &Context<'_>) -> Fleet {
-        Fleet::of(cx, &self.default_rates, self.donor(cx), evict::odds(self.reuse))
+        Fleet::of(cx, self)
     }
 
     /// Inlined, or the terms go through memory in pieces that a processor cannot put together at once: a
