@@ -103,17 +103,7 @@ impl ContentScheme {
             }
             return Ok(());
         }
-        // The usual block size, without inner loops. The tokens' check rides along in vector
-        // registers, which the multiplications leave idle; by itself it would cost a fifth.
-        let mut all = [0; 4];
-        let mut hash = parent;
-        for (out, block) in out.iter_mut().zip(tokens.as_chunks::<STRIDE>().0) {
-            for (lane, all) in all.iter_mut().enumerate() {
-                *all |= block[lane] | block[4 + lane] | block[8 + lane] | block[12 + lane];
-            }
-            hash = chain(hash, self.keys.stride(block));
-            *out = BlockHash(hash);
-        }
+        let all = self.keys.blocks(tokens.as_chunks().0, parent, out);
         check_tokens(&all, 0).or_else(|_| check_tokens(tokens, span.start))
     }
 
@@ -132,6 +122,8 @@ impl ContentScheme {
         self.hash_keyed(span, keys, parent, out)
     }
 
+    /// Apart, so that its scratch is not part of every call's stack.
+    #[inline(never)]
     fn hash_keyed<K: Keys>(
         &self,
         span: &Span<'_>,
@@ -182,6 +174,29 @@ impl ContentScheme {
 }
 
 impl Secrets {
+    /// Blocks of the usual size, without inner loops; hashes go to `out`. Returns numbers that have the bits
+    /// of all tokens together: their check rides along in vector registers, which the multiplications leave
+    /// idle; by itself it would cost a fifth.
+    ///
+    /// A function of its own, for it needs all registers there are.
+    #[inline(never)]
+    fn blocks(
+        &self,
+        blocks: &[[TokenId; STRIDE]],
+        mut hash: u64,
+        out: &mut [BlockHash],
+    ) -> [TokenId; 4] {
+        let mut all = [0; 4];
+        for (out, block) in out.iter_mut().zip(blocks) {
+            for (lane, all) in all.iter_mut().enumerate() {
+                *all |= block[lane] | block[4 + lane] | block[8 + lane] | block[12 + lane];
+            }
+            hash = chain(hash, self.stride(block));
+            *out = BlockHash(hash);
+        }
+        all
+    }
+
     #[inline(always)]
     fn stride(&self, tokens: &[TokenId; STRIDE]) -> u128 {
         let word = |i: usize| u64::from(tokens[2 * i]) | u64::from(tokens[2 * i + 1]) << 32;

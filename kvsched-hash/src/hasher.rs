@@ -138,10 +138,12 @@ impl BlockHasher {
         blocks: usize,
         out: &mut Vec<BlockHash>,
     ) -> Result<(), HashError> {
-        out.clear();
-        let span = self.span(prompt, 0, blocks)?;
-        out.resize(span.blocks, BlockHash(0));
-        let done = self.fill(&span, &self.scheme.none_hash(), out);
+        let done = self.span(prompt, 0, blocks).and_then(|span| {
+            // What is overwritten need not be zero before.
+            out.truncate(span.blocks);
+            out.resize(span.blocks, BlockHash(0));
+            self.fill(&span, &self.scheme.none_hash(), out)
+        });
         if done.is_err() {
             out.clear();
         }

@@ -125,7 +125,6 @@ pub fn tokens(report: &mut Report, rounds: usize) {
     for _ in 0..rounds * 100 {
         ours.push(
             time(|| {
-                hashes.clear();
                 hasher.hash_into(black_box(&tokens), &mut hashes).expect("small tokens");
                 index.find_matches(&hashes, &mut matches);
             })
