@@ -5,6 +5,7 @@ use crate::chain::{Chain, LONGEST, Place};
 use crate::holders;
 use crate::matcher::Residency;
 use crate::shared::Fresh;
+use crate::table::Table;
 use crate::write::{AHEAD, Locked, Write};
 use crate::writers::Writers;
 use kvsched_core::{BlockHash, EndpointId};
@@ -68,7 +69,7 @@ impl<'a> Write<'a> {
         if start == 0 {
             // Nobody has looked into it yet: whoever does so waits for its lock.
             let (heads, counts) = (&self.map.heads, &self.own.head_counts);
-            heads.find_or_insert(hashes[0], to, counts, self.is_alone, self.pin, |_| false);
+            heads.find_or_insert(hashes[0], to, counts, self.is_alone, self.pin, |_, _| None);
         }
         if !self.own.waiting.is_empty() && self.is_alone {
             hashes[..count].iter().for_each(|&hash| self.arrived(hash));
@@ -89,7 +90,9 @@ impl<'a> Write<'a> {
 
     /// Writes hashes into a chain's words and the directory, from a place on, up to one that is known: how
     /// many that was, and where the known one is.
-    #[inline]
+    ///
+    /// A function of its own, for what it does for every block needs all registers there are.
+    #[inline(never)]
     pub(crate) fn enter<const ALONE: bool>(
         &self,
         to: Place,
@@ -97,28 +100,45 @@ impl<'a> Write<'a> {
         hashes: &[BlockHash],
     ) -> (usize, Option<Place>) {
         let entries = self.map.directory.inserting::<ALONE>(&self.own.counts, self.pin);
-        let start = usize::from(to.offset);
         let mut count = 0;
-        for (word, &hash) in words[start..].iter().zip(hashes) {
-            if let Some(&ahead) = hashes.get(count + AHEAD) {
-                entries.prefetch(ahead);
-            }
-            // Before its slot: who meets that compares.
-            word.store(hash.0, Ordering::Release);
-            let place = Place { offset: (start + count) as u16, ..to };
-            let is_it = |p: Place| {
-                if p.chain == to.chain {
-                    return words[usize::from(p.offset)].load(Ordering::Relaxed) == hash.0;
+        let own = &words[usize::from(to.offset)..];
+        for (own, now) in own.chunks(AHEAD).zip(hashes.chunks(AHEAD)) {
+            // Many at once: while a processor waits for a page's address, it asks for the others.
+            let next = hashes.get(count + AHEAD..).unwrap_or_default();
+            next.iter().take(AHEAD).for_each(|&hash| entries.prefetch(hash));
+            for (word, &hash) in own.iter().zip(now) {
+                // Before its slot: who meets that compares.
+                word.store(hash.0, Ordering::Release);
+                let place = Place { offset: to.offset + count as u16, ..to };
+                let known = entries.find_or_insert(hash, place, |table, tag| {
+                    self.known_in(table, tag, to.chain, words, hash)
+                });
+                if known.is_some() {
+                    return (count, known);
                 }
-                self.is_at(p, hash)
-            };
-            let known = entries.find_or_insert(hash, place, is_it);
-            if known.is_some() {
-                return (count, known);
+                count += 1;
             }
-            count += 1;
         }
         (count, None)
+    }
+
+    /// Where a hash is known, that is to enter the chain of these words. Seldom asked, and so apart: a closure
+    /// would be written to memory for every block.
+    #[inline(never)]
+    fn known_in(
+        &self,
+        table: Table<'_>,
+        tag: u64,
+        chain: u32,
+        words: &[AtomicU64],
+        hash: BlockHash,
+    ) -> Option<Place> {
+        table.find(tag, |place| {
+            if place.chain == chain {
+                return words[usize::from(place.offset)].load(Ordering::Relaxed) == hash.0;
+            }
+            self.is_at(place, hash)
+        })
     }
 
     /// Whether the slot of `place` is that of `hash`. Where others write, the chain may not count the block

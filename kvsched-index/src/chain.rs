@@ -175,12 +175,13 @@ impl Chain {
             return 0;
         }
         let end = prompt[most - 1].0;
-        if offset + most == len && self.last.load(Ordering::Relaxed) == end {
+        let is_end = offset + most == len;
+        if is_end && self.last.load(Ordering::Relaxed) == end {
             return most;
         }
         let Some(hashes) = self.hashes.get(pin).get(offset..offset + most) else { return 0 };
         let equal = |i: usize| hashes[i].load(Ordering::Relaxed) == prompt[i].0;
-        if equal(most - 1) {
+        if !is_end && equal(most - 1) {
             return most;
         }
         // Mostly it ends where another chain forks off, or where what somebody holds ends.

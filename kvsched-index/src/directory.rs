@@ -5,7 +5,7 @@ use crate::counts::Counts;
 pub(crate) use crate::counts::DirectoryCounts;
 use crate::mix::mix;
 use crate::shared::{self, Lines, Pin, WritePin};
-use crate::table::{TAG_BITS, Table, home, is_full, place_of, roomy, slot_of};
+use crate::table::{TAG_BITS, Table, home, is_full, place_of, roomy, slot_of, tag_of};
 use kvsched_core::BlockHash;
 
 /// Most independent tables: many, so that growing one is a short pause and happens in near memory.
@@ -51,7 +51,9 @@ impl Key {
 #[inline]
 fn prefetch(shard: &Lines, key: Key, pin: &Pin) {
     let lines = shard.get(pin);
-    if let Some(line) = lines.get(home(key.tag, lines.len())) {
+    let first = home(key.tag, lines.len());
+    // Every sixth entry lies in the line after its own, or asks there: nothing else would be waited for so long.
+    for line in [lines.get(first), lines.get(first + 1)].into_iter().flatten() {
         shared::prefetch(line);
     }
 }
@@ -126,12 +128,12 @@ impl Directory {
         counts: &DirectoryCounts,
         is_alone: bool,
         pin: &WritePin,
-        is_it: impl FnMut(Place) -> bool,
+        find: impl FnOnce(Table<'_>, u64) -> Option<Place>,
     ) -> Option<Place> {
         if is_alone {
-            self.inserting::<true>(counts, pin).find_or_insert(hash, place, is_it)
+            self.inserting::<true>(counts, pin).find_or_insert(hash, place, find)
         } else {
-            self.inserting::<false>(counts, pin).find_or_insert(hash, place, is_it)
+            self.inserting::<false>(counts, pin).find_or_insert(hash, place, find)
         }
     }
 
@@ -223,14 +225,14 @@ impl<const ALONE: bool> Inserting<'_, ALONE> {
         prefetch(&self.shards[key.among(self.shards.len())], key, self.pin);
     }
 
-    /// Adds `hash` at `place`, unless it is known: `is_it` compares the full hash at a place it may
-    /// have. Returns the place it already had.
+    /// Adds `hash` at `place`, unless it is known, as `find` says of a table and a tag: it is asked where one
+    /// look does not tell. Returns the place it already had.
     #[inline]
     pub(crate) fn find_or_insert(
         &self,
         hash: BlockHash,
         place: Place,
-        is_it: impl FnMut(Place) -> bool,
+        find: impl FnOnce(Table<'_>, u64) -> Option<Place>,
     ) -> Option<Place> {
         let key = Key::of(hash);
         let number = key.among(self.shards.len());
@@ -238,32 +240,26 @@ impl<const ALONE: bool> Inserting<'_, ALONE> {
         let mut held = self.counts.hold(number, ALONE);
         let table = Table::of(shard.get(self.pin));
         let slot = slot_of(key.tag, place);
-        let known = if is_full(held.count as usize + 1, table.buckets()) {
-            find_or_grow(shard, key.tag, slot, self.pin, is_it)
-        } else {
-            table.find_or_put(key.tag, slot, is_it)
-        };
-        held.count += u32::from(known.is_none());
-        known
+        let has_room = !is_full(held.count as usize + 1, table.buckets());
+        if !has_room || !table.put_new(key.tag, slot) {
+            let known = find(table, key.tag);
+            if known.is_some() {
+                return known;
+            }
+            put(shard, has_room, slot, self.pin);
+        }
+        held.count += 1;
+        None
     }
 }
 
-/// As [`Inserting::find_or_insert`], where another entry asks for a larger table.
-#[cold]
-fn find_or_grow(
-    shard: &Lines,
-    tag: u64,
-    slot: u64,
-    pin: &WritePin,
-    is_it: impl FnMut(Place) -> bool,
-) -> Option<Place> {
-    let table = Table::of(shard.get(pin));
-    let known = table.find(tag, is_it);
-    if known.is_none() {
-        Directory::resize(shard, table.buckets() + 1, pin);
-        Table::of(shard.get(pin)).put(tag, slot);
+/// Adds a slot to a shard's table, or to a larger one.
+#[inline(never)]
+fn put(shard: &Lines, has_room: bool, slot: u64, pin: &WritePin) {
+    if !has_room {
+        Directory::resize(shard, shard.get(pin).len() + 1, pin);
     }
-    known
+    Table::of(shard.get(pin)).put(tag_of(slot), slot);
 }
 
 #[cfg(test)]
@@ -294,10 +290,10 @@ mod tests {
                 let (directory, pin) = own.write();
                 let place = Place { chain: n as u32 + 1, offset: (n % 100) as u16 };
                 if op < 5 {
-                    let is_it = |p| p == place;
+                    let find = |table: Table<'_>, tag| table.find(tag, |p| p == place);
                     let hash = hash_of(n);
                     let before =
-                        directory.find_or_insert(hash, place, &counts, !is_shared, &pin, is_it);
+                        directory.find_or_insert(hash, place, &counts, !is_shared, &pin, find);
                     proptest::prop_assert_eq!(before, truth.insert(n, place));
                 } else if truth.remove(&n).is_some() {
                     directory.remove(hash_of(n), place, &counts, !is_shared, &pin);

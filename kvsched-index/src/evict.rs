@@ -32,6 +32,7 @@ impl<'a> Write<'a> {
         }
     }
 
+    #[inline(never)]
     fn keep_within(&mut self, budget: usize) {
         if self.bytes() <= budget {
             return;

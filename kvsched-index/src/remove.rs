@@ -22,13 +22,21 @@ impl<'a> Write<'a> {
         let loose = owner.loose(holder.group).map(Arc::clone);
         let is_simple = owner.copies.is_empty() && owner.is_plain(holder);
         self.tick();
-        if let (true, &[hash]) = (is_simple, hashes)
-            && self.remove_tail(holder.endpoint, hash)
-        {
+        if let (true, &[hash]) = (is_simple, hashes) {
+            let removed = match self.seek(hash) {
+                None => 0,
+                Some((place, locked)) => {
+                    if self.remove_tail(holder.endpoint, hash, place, &locked) {
+                        1
+                    } else {
+                        self.remove_from(holder, hashes, place, &locked)
+                    }
+                }
+            };
             if self.is_alone {
-                self.sweep(SWEPT);
+                self.sweep(2 + SWEPT);
             }
-            return 1;
+            return removed;
         }
         let mut removed = 0;
         for &hash in hashes.iter().take(AHEAD) {
@@ -82,9 +90,19 @@ impl<'a> Write<'a> {
     /// Removes the first of `hashes`, and with it those that follow as an engine names them: from
     /// the end of what `holder` holds of a chain backwards. Returns how many that was.
     pub(crate) fn remove_some(&mut self, holder: Holder, hashes: &[BlockHash]) -> usize {
-        let Some(place) = self.map.place(hashes[0], self.pin) else { return 0 };
+        let Some((place, locked)) = self.seek(hashes[0]) else { return 0 };
+        self.remove_from(holder, hashes, place, &locked)
+    }
+
+    /// The same, with the place of the first and its chain.
+    fn remove_from(
+        &mut self,
+        holder: Holder,
+        hashes: &[BlockHash],
+        place: Place,
+        locked: &Locked<'a>,
+    ) -> usize {
         let offset = usize::from(place.offset);
-        let Some(locked) = self.take(place, hashes[0]) else { return 0 };
         let chain = locked.chain;
         let entry = holders::find(chain, holder.endpoint, self.pin);
         let ends_here = |e: &Entry| e.detail == 0 && usize::from(e.blocks) == offset + 1;
@@ -134,18 +152,18 @@ impl<'a> Write<'a> {
             let hashes = chain.hashes.get(self.pin);
             let hash = |i: usize| BlockHash(hashes[i].load(Ordering::Relaxed));
             chain.set_len(end, end.checked_sub(1).map_or(0, |i| hash(i).0));
-            for i in (end..len).rev() {
-                if i >= end + AHEAD {
-                    self.map.directory.prefetch(hash(i - AHEAD), self.pin);
+            let (directory, counts) = (&self.map.directory, &self.own.counts);
+            let mut rest = len;
+            while rest > end {
+                // Many at once: while a processor waits for a page's address, it asks for the others.
+                let next = rest.saturating_sub(AHEAD).max(end);
+                let ahead = next.saturating_sub(AHEAD).max(end)..next;
+                ahead.rev().for_each(|i| directory.prefetch(hash(i), self.pin));
+                for i in (next..rest).rev() {
+                    let place = Place { chain: number, offset: i as u16 };
+                    directory.remove(hash(i), place, counts, self.is_alone, self.pin);
                 }
-                let place = Place { chain: number, offset: i as u16 };
-                self.map.directory.remove(
-                    hash(i),
-                    place,
-                    &self.own.counts,
-                    self.is_alone,
-                    self.pin,
-                );
+                rest = next;
             }
             // Engines go on backwards, often a block a message: the next one's line is on its way.
             if let Some(next) = end.checked_sub(AHEAD) {

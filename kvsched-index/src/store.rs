@@ -26,6 +26,7 @@ impl Stored {
 }
 
 impl<'a> Write<'a> {
+    #[inline]
     pub(crate) fn store(
         &mut self,
         holder: Holder,
@@ -46,6 +47,18 @@ impl<'a> Write<'a> {
             }
             return Ok(Stored { outcome, rest: None });
         }
+        self.store_any(holder, parent, hashes, repeat)
+    }
+
+    /// A store that is not of one block at the end of a chain.
+    #[inline(never)]
+    fn store_any(
+        &mut self,
+        holder: Holder,
+        parent: Option<BlockHash>,
+        hashes: &[BlockHash],
+        repeat: Repeat,
+    ) -> Result<Stored, StoreError> {
         if !self.meet(holder.endpoint, holder.group) {
             return Ok(Stored::NOTHING);
         }

@@ -12,7 +12,7 @@ pub(crate) const TAG_BITS: u32 = 24;
 const TAG_SHIFT: u32 = u64::BITS - TAG_BITS;
 
 #[inline]
-fn tag_of(slot: u64) -> u64 {
+pub(crate) fn tag_of(slot: u64) -> u64 {
     slot >> TAG_SHIFT
 }
 
@@ -32,30 +32,36 @@ pub(crate) fn home(tag: u64, buckets: usize) -> usize {
     ((tag * buckets as u64) >> TAG_BITS) as usize
 }
 
-/// A cache line. Its first word has a byte for each slot, from the lowest: some bits of the tag, or 0 for
-/// a slot that is free. The highest byte says how many entries did not fit and went on.
+/// A cache line. Its first word has a byte for each slot, from the lowest: some bits of the tag below a set
+/// one, or 0 for a slot that is free. The highest byte says how many entries did not fit and went on.
 type Bucket = Line;
 
 /// One entry more that went on, in a bucket's first word.
 const WENT_ON: u64 = 1 << (8 * SLOTS);
 /// So many have gone on that they are counted no more: from here on the bucket is never the last one.
 const COUNTLESS: u64 = WENT_ON * 0xff;
-/// The lowest bit of each slot's byte, the highest, and those between.
+/// The lowest bit of each slot's byte, and the highest.
 const LOW: u64 = 0x0001_0101_0101_0101;
 const HIGH: u64 = LOW << 7;
-const BELOW: u64 = HIGH - LOW;
 
-/// What the first word says of a slot in use: never 0.
+/// What the first word says of a slot in use.
 #[inline]
 fn byte_of(tag: u64) -> u64 {
-    (tag & 0xff).max(1)
+    tag & 0x7f | 0x80
 }
 
-/// Slots whose byte in `head` is `byte`, as the highest bits of their bytes.
+/// Slots that may be those of `byte`, as the highest bits of their bytes: all that are, and sometimes one
+/// above them that is not.
 #[inline]
 fn equal(head: u64, byte: u64) -> u64 {
     let other = head ^ (byte * LOW);
-    !(((other & BELOW) + BELOW) | other) & HIGH
+    other.wrapping_sub(LOW) & !other & HIGH
+}
+
+/// The slots that are free, in the same way, and none else.
+#[inline]
+fn free(head: u64) -> u64 {
+    !head & HIGH
 }
 
 /// The slots that such a mask names, lowest first.
@@ -125,30 +131,18 @@ impl<'p> Table<'p> {
         None
     }
 
-    /// As [`Table::find`], and puts the slot where it belongs if there is none. There is room.
+    /// Puts a slot into its first bucket, if that says that there is none under the tag, and has room: mostly
+    /// it does.
     #[inline]
-    pub(crate) fn find_or_put(
-        self,
-        tag: u64,
-        slot: u64,
-        is_it: impl FnMut(Place) -> bool,
-    ) -> Option<Place> {
-        // Mostly the first bucket says all, and has room.
-        if let Some(bucket) = self.buckets.get(self.home(tag)) {
-            let head = bucket.0[0].load(Ordering::Relaxed);
-            if head < WENT_ON
-                && equal(head, byte_of(tag)) == 0
-                && let Some((byte, free)) = slots(bucket, equal(head, 0)).next()
-            {
-                fill(bucket, head, byte, free, slot);
-                return None;
-            }
+    pub(crate) fn put_new(self, tag: u64, slot: u64) -> bool {
+        let Some(bucket) = self.buckets.get(self.home(tag)) else { return false };
+        let head = bucket.0[0].load(Ordering::Relaxed);
+        if head >= WENT_ON || equal(head, byte_of(tag)) != 0 {
+            return false;
         }
-        let known = self.find(tag, is_it);
-        if known.is_none() {
-            self.put(tag, slot);
-        }
-        known
+        let Some((byte, free)) = slots(bucket, free(head)).next() else { return false };
+        fill(bucket, head, byte, free, slot);
+        true
     }
 
     /// Puts a slot into the first free place from its home on. There is one.
@@ -158,7 +152,7 @@ impl<'p> Table<'p> {
         loop {
             let bucket = &self.buckets[b];
             let head = bucket.0[0].load(Ordering::Relaxed);
-            if let Some((byte, free)) = slots(bucket, equal(head, 0)).next() {
+            if let Some((byte, free)) = slots(bucket, free(head)).next() {
                 return fill(bucket, head, byte, free, slot);
             }
             // Counted before the slot is written, so that no reader stops short of it.
@@ -205,7 +199,7 @@ impl<'p> Table<'p> {
     #[inline]
     pub(crate) fn each(self, mut f: impl FnMut(u64)) {
         for bucket in self.buckets {
-            let used = HIGH & !equal(bucket.0[0].load(Ordering::Relaxed), 0);
+            let used = bucket.0[0].load(Ordering::Relaxed) & HIGH;
             slots(bucket, used).for_each(|(_, slot)| f(slot.load(Ordering::Relaxed)));
         }
     }
@@ -242,11 +236,11 @@ impl<'p> Table<'p> {
     }
 }
 
-/// Whether so many entries ask for a larger table. Above four fifths of the slots too many buckets
+/// Whether so many entries ask for a larger table. Above 45 of 56 slots too many buckets
 /// overflow, and each costs whoever looks a second cache line.
 #[inline]
 pub(crate) fn is_full(entries: usize, buckets: usize) -> bool {
-    entries * 5 > buckets * SLOTS * 4
+    entries * 8 > buckets * 45
 }
 
 /// Buckets for so many entries and an eighth more.

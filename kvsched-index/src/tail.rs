@@ -22,6 +22,7 @@ impl<'a> Write<'a> {
     /// Stores a block behind `parent`, on the device of an endpoint with one group, if that is all there is to
     /// do: it is new, and `parent` is the end of a chain with room that the endpoint alone holds, and to its
     /// end. Changes nothing otherwise.
+    #[inline(never)]
     pub(crate) fn store_tail(
         &mut self,
         endpoint: EndpointId,
@@ -29,9 +30,8 @@ impl<'a> Write<'a> {
         hash: BlockHash,
     ) -> Option<StoreOutcome> {
         self.map.directory.prefetch(hash, self.pin);
-        let before = self.map.place(parent, self.pin)?;
+        let (before, locked) = self.seek(parent)?;
         let offset = usize::from(before.offset) + 1;
-        let locked = self.take(before, parent)?;
         let Locked { chain, run, .. } = locked;
         let words = chain.hashes.get(self.pin);
         if offset >= LONGEST.min(words.len())
@@ -44,9 +44,11 @@ impl<'a> Write<'a> {
         let place = Place { chain: before.chain, offset: offset as u16 };
         // Before its slot: who meets that compares.
         words[offset].store(hash.0, Ordering::Release);
-        let is_it = |place| self.is_at(place, hash);
         let (directory, counts) = (&self.map.directory, &self.own.counts);
-        let known = directory.find_or_insert(hash, place, counts, self.is_alone, self.pin, is_it);
+        let known =
+            directory.find_or_insert(hash, place, counts, self.is_alone, self.pin, |table, tag| {
+                table.find(tag, |place| self.is_at(place, hash))
+            });
         if known.is_some() {
             return None;
         }
@@ -63,14 +65,18 @@ impl<'a> Write<'a> {
     /// Removes a block without further copies from the device of an endpoint with one group, if that is all
     /// there is to do: it is the last one, but not the first, of a chain that the endpoint alone holds, and
     /// to its end. Changes nothing otherwise, and says so.
-    pub(crate) fn remove_tail(&mut self, endpoint: EndpointId, hash: BlockHash) -> bool {
-        let Some(place) = self.map.place(hash, self.pin) else { return false };
-        let offset = usize::from(place.offset);
-        let Some(locked) = self.take(place, hash) else { return false };
-        let chain = locked.chain;
+    #[inline]
+    pub(crate) fn remove_tail(
+        &mut self,
+        endpoint: EndpointId,
+        hash: BlockHash,
+        place: Place,
+        locked: &Locked<'_>,
+    ) -> bool {
+        let (chain, offset) = (locked.chain, usize::from(place.offset));
         let Some(before) = offset.checked_sub(1) else { return false };
         let Some(before) = chain.hash(before, self.pin) else { return false };
-        if !self.is_held_alone(&locked, endpoint, offset + 1) {
+        if !self.is_held_alone(locked, endpoint, offset + 1) {
             return false;
         }
         let entry = Entry::plain(endpoint, offset);

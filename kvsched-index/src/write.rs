@@ -38,7 +38,8 @@ use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
 /// How many hashes ahead the directory is asked for its lines.
-pub(crate) const AHEAD: usize = 12;
+pub(crate) const AHEAD: usize = 16;
+
 /// One write: what readers see, what they do not, and the right to replace the former.
 #[derive(Debug)]
 pub(crate) struct Write<'a> {
@@ -147,10 +148,15 @@ impl<'a> Write<'a> {
     /// of this number.
     #[inline]
     pub(crate) fn lock(&self, number: u32) -> Option<Locked<'a>> {
-        let (map, own): (&'a Residency, &'a Writers) = (self.map, self.own);
-        let (chain, run) = map.chains.with_run(number)?;
-        let locks = own.locks.as_ref().filter(|_| !self.is_alone);
-        Some(Locked { chain, run, _lock: locks.map(|locks| locks.take(number as usize)) })
+        let (chain, run) = self.map.chains.with_run(number)?;
+        Some(Locked { chain, run, _lock: self.turn(number) })
+    }
+
+    /// One's turn to change a chain, where there are others.
+    #[inline]
+    fn turn(&self, number: u32) -> Option<MutexGuard<'a, ()>> {
+        let locks = self.own.locks.as_ref().filter(|_| !self.is_alone)?;
+        Some(locks.take(number as usize))
     }
 
     /// The chain with the block at a place, locked; `None` if that is there no more.
@@ -159,6 +165,23 @@ impl<'a> Write<'a> {
         let locked = self.lock(place.chain)?;
         let is_there = || locked.chain.is(usize::from(place.offset), hash, self.pin);
         (self.is_alone || is_there()).then_some(locked)
+    }
+
+    /// The place of a block, and its chain, locked.
+    #[inline]
+    pub(crate) fn seek(&self, hash: BlockHash) -> Option<(Place, Locked<'a>)> {
+        let map = self.map;
+        let mut found = None;
+        map.directory.find(hash, self.pin, |place| {
+            let there = map.chains.with_run(place.chain);
+            let there = there.filter(|(c, _)| c.is(usize::from(place.offset), hash, self.pin));
+            found = there.map(|(chain, run)| (place, chain, run));
+            found.is_some()
+        });
+        let (place, chain, run) = found?;
+        let locked = Locked { chain, run, _lock: self.turn(place.chain) };
+        let is_there = || chain.is(usize::from(place.offset), hash, self.pin);
+        (self.is_alone || is_there()).then_some((place, locked))
     }
 
     /// Whether `holder` holds the block at `offset`.

@@ -159,11 +159,15 @@ fn a_block_that_two_store_is_put_once() {
             self.hashes[chain as usize - 1].store(HASH, Ordering::Release);
             let mut held = self.counts.get().hold(0, false);
             let hash_of = |place: Place| &self.hashes[place.chain as usize - 1];
-            let known = table::Table::of(&self.buckets.0)
-                .find_or_put(TAG, Buckets::slot(chain), |place| {
-                    hash_of(place).load(Ordering::Relaxed) == HASH
-                })
-                .map(|place| place.chain);
+            let (table, slot) = (table::Table::of(&self.buckets.0), Buckets::slot(chain));
+            let mut known = None;
+            if !table.put_new(TAG, slot) {
+                let is_it = |place| hash_of(place).load(Ordering::Relaxed) == HASH;
+                known = table.find(TAG, is_it).map(|place| place.chain);
+                if known.is_none() {
+                    table.put(TAG, slot);
+                }
+            }
             held.count += u32::from(known.is_none());
             known
         }
