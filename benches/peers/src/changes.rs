@@ -50,7 +50,7 @@ fn pass<C: Contender>(work: &Fill) -> [f64; 4] {
 }
 
 /// The trace's events by kind. The contenders take turns, for a machine is not equally fast at all times.
-pub fn events(report: &mut Report, work: &Fill, rounds: usize) {
+pub fn events(report: &mut Report, work: &Fill, shape: &str, rounds: usize) {
     type Pass = fn(&Fill) -> [f64; 4];
     let contenders: [(&str, Pass, usize); 4] = [
         (Ours::NAME, pass::<Ours>, rounds),
@@ -68,7 +68,7 @@ pub fn events(report: &mut Report, work: &Fill, rounds: usize) {
     }
     for ((who, ..), samples) in contenders.iter().zip(samples) {
         for (bench, s) in KINDS.into_iter().zip(samples) {
-            report.time(bench, "trace, 8 endpoints", who, s.values());
+            report.time(bench, shape, who, s.values());
         }
     }
 }

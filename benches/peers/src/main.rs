@@ -97,9 +97,16 @@ fn forks(report: &mut Report, effort: Effort) {
 
 fn events(report: &mut Report, effort: Effort) {
     let trace = workload::trace(8, 60_000, effort.requests);
-    let rounds = effort.rounds.min(5);
-    changes::events(report, &trace, rounds);
-    changes::all_events::<Crtc>(report, &trace, rounds.min(2));
+    changes::events(report, &trace, "trace, 8 endpoints", effort.rounds.min(9));
+    changes::all_events::<Crtc>(report, &trace, 2);
+}
+
+/// The same where the allocator asks for large pages; see [`parts::run`].
+fn large_pages(report: &mut Report, effort: Effort) {
+    if !effort.is_quick {
+        let trace = workload::trace(8, 60_000, effort.requests);
+        changes::events(report, &trace, "trace, 8 endpoints, 2 MiB pages", effort.rounds.min(5));
+    }
 }
 
 fn removals(report: &mut Report, effort: Effort) {
@@ -132,12 +139,13 @@ fn go(report: &mut Report, effort: Effort) {
 }
 
 /// What `--only` may name.
-const PARTS: [(&str, fn(&mut Report, Effort)); 10] = [
+const PARTS: [(&str, fn(&mut Report, Effort)); 11] = [
     ("match", matches),
     ("tokens", tokens),
     ("trace", trace),
     ("forks", forks),
     ("events", events),
+    (parts::LARGE_PAGES, large_pages),
     ("removals", removals),
     ("memory", memory),
     ("threads", threads),
@@ -165,7 +173,10 @@ fn main() {
     let effort = if is_quick { QUICK } else { THOROUGH };
     let mut report = Report::new(Format::of(has("--json"), has("--columns")));
     match chosen {
-        Some((_, measure)) => measure(&mut report, effort),
+        Some((name, measure)) if *name != parts::LARGE_PAGES || has("--columns") => {
+            measure(&mut report, effort);
+        }
+        Some((name, _)) => parts::run(&mut report, name, is_quick),
         None => names.iter().for_each(|name| parts::run(&mut report, name, is_quick)),
     }
     report.conclude();
