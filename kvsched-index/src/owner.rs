@@ -58,10 +58,6 @@ impl Owner {
     /// The plane whose watermark says it all, if only one group must agree.
     #[inline]
     pub(crate) fn plain(&self) -> Option<Plane> {
-        // Nearly all endpoints.
-        if let [(group, grouping)] = self.groups[..] {
-            return grouping.is_chained().then(|| Plane::new(Tier::DEVICE, group));
-        }
         let mut groups = self.chained();
         match (groups.next(), groups.next()) {
             (Some(group), None) => Some(Plane::new(Tier::DEVICE, group)),

@@ -23,16 +23,12 @@ impl<'a> Write<'a> {
         let is_simple = owner.copies.is_empty() && owner.is_plain(holder);
         self.tick();
         if let (true, &[hash]) = (is_simple, hashes) {
-            let removed = match self.seek(hash) {
-                None => 0,
-                Some((place, locked)) => {
-                    if self.remove_tail(holder.endpoint, hash, place, &locked) {
-                        1
-                    } else {
-                        self.remove_from(holder, hashes, place, &locked)
-                    }
+            let removed = self.seek(hash).map_or(0, |(place, locked)| {
+                if self.remove_tail(holder.endpoint, hash, place, &locked) {
+                    return 1;
                 }
-            };
+                self.remove_from(holder, hashes, place, &locked)
+            });
             if self.is_alone {
                 self.sweep(2 + SWEPT);
             }

@@ -162,7 +162,12 @@ impl<'a> Write<'a> {
     /// The chain with the block at a place, locked; `None` if that is there no more.
     #[inline]
     pub(crate) fn take(&self, place: Place, hash: BlockHash) -> Option<Locked<'a>> {
-        let locked = self.lock(place.chain)?;
+        self.if_there(place, hash, self.lock(place.chain)?)
+    }
+
+    /// A locked chain, if it has the block at a place: others may have changed it before.
+    #[inline]
+    fn if_there(&self, place: Place, hash: BlockHash, locked: Locked<'a>) -> Option<Locked<'a>> {
         let is_there = || locked.chain.is(usize::from(place.offset), hash, self.pin);
         (self.is_alone || is_there()).then_some(locked)
     }
@@ -180,8 +185,7 @@ impl<'a> Write<'a> {
         });
         let (place, chain, run) = found?;
         let locked = Locked { chain, run, _lock: self.turn(place.chain) };
-        let is_there = || chain.is(usize::from(place.offset), hash, self.pin);
-        (self.is_alone || is_there()).then_some((place, locked))
+        Some((place, self.if_there(place, hash, locked)?))
     }
 
     /// Whether `holder` holds the block at `offset`.
