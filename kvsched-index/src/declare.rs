@@ -85,9 +85,7 @@ impl<'a> Write<'a> {
         let owner = self.owner_mut(endpoint);
         let before: Vec<Group> = owner.chained().collect();
         let bytes = owner.bytes();
-        owner.groups.retain(|&(id, _)| id != group);
-        owner.groups.push((group, rule));
-        owner.groups.sort_unstable_by_key(|&(id, _)| id);
+        owner.set_group(group, rule);
         owner.loose.retain(|g| g.group != group);
         // A group that has no say holds its blocks apart, so that removals are counted alike.
         if !rule.is_chained() {

@@ -19,6 +19,8 @@ pub(crate) struct Owner {
     /// Entries it has.
     pub(crate) entries: usize,
     pub(crate) groups: Vec<(Group, Grouping)>,
+    /// The plane whose watermark says it all, if only one group must agree.
+    plain: Option<Plane>,
     pub(crate) loose: Vec<Arc<LooseGroup>>,
     /// Further physical copies of held blocks.
     pub(crate) copies: HashMap<Copied, u32>,
@@ -39,8 +41,18 @@ impl Owner {
         table_bytes::<(Copied, u32)>(self.copies.capacity())
     }
 
+    /// The groups that must agree.
     pub(crate) fn chained(&self) -> impl Iterator<Item = Group> {
         self.groups.iter().filter(|(_, g)| g.is_chained()).map(|&(id, _)| id)
+    }
+
+    /// Gives a group its rule.
+    pub(crate) fn set_group(&mut self, group: Group, rule: Grouping) {
+        self.groups.retain(|&(id, _)| id != group);
+        self.groups.push((group, rule));
+        self.groups.sort_unstable_by_key(|&(id, _)| id);
+        let alone = self.chained().next().filter(|_| self.chained().nth(1).is_none());
+        self.plain = alone.map(|group| Plane::new(Tier::DEVICE, group));
     }
 
     /// The group, if it is a loose one.
@@ -58,10 +70,6 @@ impl Owner {
     /// The plane whose watermark says it all, if only one group must agree.
     #[inline]
     pub(crate) fn plain(&self) -> Option<Plane> {
-        let mut groups = self.chained();
-        match (groups.next(), groups.next()) {
-            (Some(group), None) => Some(Plane::new(Tier::DEVICE, group)),
-            _ => None,
-        }
+        self.plain
     }
 }
