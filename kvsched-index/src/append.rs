@@ -5,7 +5,7 @@ use crate::chain::{Chain, LONGEST, Place};
 use crate::holders;
 use crate::matcher::Residency;
 use crate::shared::Fresh;
-use crate::table::Table;
+use crate::table::{Table, place_of};
 use crate::write::{AHEAD, Locked, Write};
 use crate::writers::Writers;
 use kvsched_core::{BlockHash, EndpointId};
@@ -69,7 +69,9 @@ impl<'a> Write<'a> {
         if start == 0 {
             // Nobody has looked into it yet: whoever does so waits for its lock.
             let (heads, counts) = (&self.map.heads, &self.own.head_counts);
-            heads.find_or_insert(hashes[0], to, counts, self.is_alone, self.pin, |_, _| None);
+            heads.insert(hashes[0], to, counts, self.is_alone, self.pin, |table, slot| {
+                table.find_or_put(slot, |_| false)
+            });
         }
         if !self.own.waiting.is_empty() && self.is_alone {
             hashes[..count].iter().for_each(|&hash| self.arrived(hash));
@@ -99,7 +101,7 @@ impl<'a> Write<'a> {
         words: &[AtomicU64],
         hashes: &[BlockHash],
     ) -> (usize, Option<Place>) {
-        let entries = self.map.directory.inserting::<ALONE>(&self.own.counts, self.pin);
+        let entries = self.map.directory.changing::<ALONE>(&self.own.counts, self.pin);
         let mut count = 0;
         let own = &words[usize::from(to.offset)..];
         for (own, now) in own.chunks(AHEAD).zip(hashes.chunks(AHEAD)) {
@@ -110,8 +112,8 @@ impl<'a> Write<'a> {
                 // Before its slot: who meets that compares.
                 word.store(hash.0, Ordering::Release);
                 let place = Place { offset: to.offset + count as u16, ..to };
-                let known = entries.find_or_insert(hash, place, |table, tag| {
-                    self.known_in(table, tag, to.chain, words, hash)
+                let known = entries.insert(hash, place, |table, slot| {
+                    self.enter_anywhere(table, slot, words, hash)
                 });
                 if known.is_some() {
                     return (count, known);
@@ -122,19 +124,20 @@ impl<'a> Write<'a> {
         (count, None)
     }
 
-    /// Where a hash is known, that is to enter the chain of these words. Seldom asked, and so apart: a closure
-    /// would be written to memory for every block.
+    /// Writes the slot of a hash, that is to enter the chain of these words, into whichever bucket has room,
+    /// unless it is known: its place. Seldom asked, and so apart: a closure would be written to memory for
+    /// every block.
     #[inline(never)]
-    fn known_in(
+    fn enter_anywhere(
         &self,
         table: Table<'_>,
-        tag: u64,
-        chain: u32,
+        slot: u64,
         words: &[AtomicU64],
         hash: BlockHash,
     ) -> Option<Place> {
-        table.find(tag, |place| {
-            if place.chain == chain {
+        let own = place_of(slot).chain;
+        table.find_or_put(slot, |place| {
+            if place.chain == own {
                 return words[usize::from(place.offset)].load(Ordering::Relaxed) == hash.0;
             }
             self.is_at(place, hash)

@@ -5,7 +5,7 @@ use crate::counts::Counts;
 pub(crate) use crate::counts::DirectoryCounts;
 use crate::mix::mix;
 use crate::shared::{self, Lines, Pin, WritePin};
-use crate::table::{TAG_BITS, Table, home, is_full, place_of, roomy, slot_of, tag_of};
+use crate::table::{TAG_BITS, Table, home, is_full, is_sparse, place_of, roomy, slot_of};
 use kvsched_core::BlockHash;
 
 /// Most independent tables: many, so that growing one is a short pause and happens in near memory.
@@ -51,10 +51,9 @@ impl Key {
 #[inline]
 fn prefetch(shard: &Lines, key: Key, pin: &Pin) {
     let lines = shard.get(pin);
-    let first = home(key.tag, lines.len());
-    // Every sixth entry lies in the line after its own, or asks there: nothing else would be waited for so long.
-    for line in [lines.get(first), lines.get(first + 1)].into_iter().flatten() {
-        shared::prefetch(line);
+    // Every fifth entry lies in the line after its own, or asks there: nothing else would be waited for so long.
+    if let Some(first) = lines.get(home(key.tag, lines.len())) {
+        shared::prefetch_two(first);
     }
 }
 
@@ -109,31 +108,48 @@ impl Directory {
         Table::of(self.shard(key).get(pin)).find(key.tag, is_it)
     }
 
-    /// For many insertions.
+    /// For many changes.
     #[inline]
-    pub(crate) fn inserting<'w, const ALONE: bool>(
+    pub(crate) fn changing<'w, const ALONE: bool>(
         &'w self,
         counts: &'w DirectoryCounts,
         pin: &'w WritePin,
-    ) -> Inserting<'w, ALONE> {
-        Inserting { shards: &self.shards, counts: counts.get(), pin }
+    ) -> Changing<'w, ALONE> {
+        Changing { shards: &self.shards, counts: counts.get(), pin }
     }
 
-    /// One insertion; see [`Inserting::find_or_insert`].
+    /// One insertion; see [`Changing::insert`].
     #[inline]
-    pub(crate) fn find_or_insert(
+    pub(crate) fn insert(
         &self,
         hash: BlockHash,
         place: Place,
         counts: &DirectoryCounts,
         is_alone: bool,
         pin: &WritePin,
-        find: impl FnOnce(Table<'_>, u64) -> Option<Place>,
+        find_or_put: impl FnOnce(Table<'_>, u64) -> Option<Place>,
     ) -> Option<Place> {
         if is_alone {
-            self.inserting::<true>(counts, pin).find_or_insert(hash, place, find)
+            self.changing::<true>(counts, pin).insert(hash, place, find_or_put)
         } else {
-            self.inserting::<false>(counts, pin).find_or_insert(hash, place, find)
+            self.changing::<false>(counts, pin).insert(hash, place, find_or_put)
+        }
+    }
+
+    /// One removal.
+    #[inline]
+    pub(crate) fn remove(
+        &self,
+        hash: BlockHash,
+        place: Place,
+        counts: &DirectoryCounts,
+        is_alone: bool,
+        pin: &WritePin,
+    ) {
+        if is_alone {
+            self.changing::<true>(counts, pin).remove(hash, place);
+        } else {
+            self.changing::<false>(counts, pin).remove(hash, place);
         }
     }
 
@@ -145,34 +161,6 @@ impl Directory {
             if shard.get(pin).len() < shard.room(buckets) {
                 Self::resize(shard, buckets, pin);
             }
-        }
-    }
-
-    /// Takes `hash` at `place` out.
-    #[inline]
-    pub(crate) fn remove(
-        &self,
-        hash: BlockHash,
-        place: Place,
-        counts: &DirectoryCounts,
-        is_alone: bool,
-        pin: &WritePin,
-    ) {
-        let key = Key::of(hash);
-        let shard = self.shard(key);
-        let mut held = counts.get().hold(key.among(self.shards.len()), is_alone);
-        let table = Table::of(shard.get(pin));
-        if !table.take(key.tag, slot_of(key.tag, place)) {
-            debug_assert!(false, "{hash} is not at {place:?}");
-            return;
-        }
-        held.count -= 1;
-        let count = held.count as usize;
-        if count == 0 {
-            shard.replace(None, pin);
-        } else if !is_full(count * 3, table.buckets()) && shard.room(roomy(count)) < table.buckets()
-        {
-            Self::resize(shard, roomy(count), pin);
         }
     }
 
@@ -188,11 +176,26 @@ impl Directory {
     }
 
     /// Rewrites a table with another number of buckets, at least so many.
-    #[cold]
     fn resize(shard: &Lines, buckets: usize, pin: &WritePin) {
         let new = shard.fresh(buckets);
         Table::of(new.get()).take_over(Table::of(shard.get(pin)));
         shard.replace(Some(new), pin);
+    }
+
+    /// Rewrites a table with twice as many buckets.
+    #[cold]
+    fn grow(shard: &Lines, pin: &WritePin) {
+        Self::resize(shard, shard.get(pin).len() + 1, pin);
+    }
+
+    /// Rewrites a table of so few entries with fewer buckets, if that is possible.
+    #[cold]
+    fn shrink(shard: &Lines, entries: usize, pin: &WritePin) {
+        if entries == 0 {
+            shard.replace(None, pin);
+        } else if shard.room(roomy(entries)) < shard.get(pin).len() {
+            Self::resize(shard, roomy(entries), pin);
+        }
     }
 
     /// Every place, for `validate`.
@@ -209,15 +212,15 @@ impl Directory {
     }
 }
 
-/// A directory to which entries are added, by the only writer or beside others.
+/// A directory whose entries change, by the only writer or beside others.
 #[derive(Debug)]
-pub(crate) struct Inserting<'w, const ALONE: bool> {
+pub(crate) struct Changing<'w, const ALONE: bool> {
     shards: &'w [Lines],
     counts: Counts<'w>,
     pin: &'w WritePin,
 }
 
-impl<const ALONE: bool> Inserting<'_, ALONE> {
+impl<const ALONE: bool> Changing<'_, ALONE> {
     /// As [`Directory::prefetch`].
     #[inline]
     pub(crate) fn prefetch(&self, hash: BlockHash) {
@@ -225,41 +228,54 @@ impl<const ALONE: bool> Inserting<'_, ALONE> {
         prefetch(&self.shards[key.among(self.shards.len())], key, self.pin);
     }
 
-    /// Adds `hash` at `place`, unless it is known, as `find` says of a table and a tag: it is asked where one
-    /// look does not tell. Returns the place it already had.
+    /// Adds `hash` at `place`, unless it is known. Where one look does not tell, `find_or_put` does it, as
+    /// [`Table::find_or_put`], of a table and a slot. Returns the place it already had.
     #[inline]
-    pub(crate) fn find_or_insert(
+    pub(crate) fn insert(
         &self,
         hash: BlockHash,
         place: Place,
-        find: impl FnOnce(Table<'_>, u64) -> Option<Place>,
+        find_or_put: impl FnOnce(Table<'_>, u64) -> Option<Place>,
     ) -> Option<Place> {
         let key = Key::of(hash);
         let number = key.among(self.shards.len());
         let shard = &self.shards[number];
         let mut held = self.counts.hold(number, ALONE);
-        let table = Table::of(shard.get(self.pin));
+        let mut table = Table::of(shard.get(self.pin));
+        if is_full(held.count as usize + 1, table.buckets()) {
+            Directory::grow(shard, self.pin);
+            table = Table::of(shard.get(self.pin));
+        }
         let slot = slot_of(key.tag, place);
-        let has_room = !is_full(held.count as usize + 1, table.buckets());
-        if !has_room || !table.put_new(key.tag, slot) {
-            let known = find(table, key.tag);
+        if !table.put_new(slot) {
+            let known = find_or_put(table, slot);
             if known.is_some() {
                 return known;
             }
-            put(shard, has_room, slot, self.pin);
         }
         held.count += 1;
         None
     }
-}
 
-/// Adds a slot to a shard's table, or to a larger one.
-#[inline(never)]
-fn put(shard: &Lines, has_room: bool, slot: u64, pin: &WritePin) {
-    if !has_room {
-        Directory::resize(shard, shard.get(pin).len() + 1, pin);
+    /// Takes `hash` at `place` out.
+    // A function of its own, which the compiler would rather have, keeps half of what it works on on the stack.
+    #[inline(always)]
+    pub(crate) fn remove(&self, hash: BlockHash, place: Place) {
+        let key = Key::of(hash);
+        let number = key.among(self.shards.len());
+        let shard = &self.shards[number];
+        let mut held = self.counts.hold(number, ALONE);
+        let table = Table::of(shard.get(self.pin));
+        if !table.take(slot_of(key.tag, place)) {
+            debug_assert!(false, "{hash} is not at {place:?}");
+            return;
+        }
+        held.count -= 1;
+        let count = held.count as usize;
+        if is_sparse(count, table.buckets()) {
+            Directory::shrink(shard, count, self.pin);
+        }
     }
-    Table::of(shard.get(pin)).put(tag_of(slot), slot);
 }
 
 #[cfg(test)]
@@ -267,6 +283,32 @@ mod tests {
     use super::*;
     use crate::shared::Exclusive;
     use std::collections::HashMap;
+
+    /// All of the last bucket, so that they wrap around, and some farther from it than can be said.
+    #[test]
+    fn entries_lie_as_far_away_as_there_is_room() {
+        let (tag, entries) = ((1 << TAG_BITS) - 1, if cfg!(miri) { 60 } else { 2000 });
+        let lines = Lines::empty(0).fresh(entries / 5);
+        let table = Table::of(lines.get());
+        let place = |n: usize| Place { chain: n as u32 + 1, offset: 0 };
+        let put = |n: usize| table.find_or_put(slot_of(tag, place(n)), |p| p == place(n));
+        for n in 0..entries {
+            assert_eq!(put(n), None);
+            assert_eq!(put(n), Some(place(n)));
+        }
+        assert_eq!(table.validated(), Some(entries));
+        // Seven is no divisor of their number: all of them, in an order of no kind.
+        for (gone, n) in (0..entries).map(|i| (i + 1, i * 7 % entries)) {
+            assert!(table.take(slot_of(tag, place(n))), "{n}");
+            assert!(!table.take(slot_of(tag, place(n))), "{n}");
+            assert_eq!(table.find(tag, |p| p == place(n)), None);
+            if gone % 50 == 0 {
+                assert_eq!(table.validated(), Some(entries - gone));
+                let left = (gone..entries).map(|i| i * 7 % entries);
+                assert!(left.into_iter().all(|n| table.find(tag, |p| p == place(n)).is_some()));
+            }
+        }
+    }
 
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(if cfg!(miri) { 3 } else { 64 }))]
@@ -290,10 +332,9 @@ mod tests {
                 let (directory, pin) = own.write();
                 let place = Place { chain: n as u32 + 1, offset: (n % 100) as u16 };
                 if op < 5 {
-                    let find = |table: Table<'_>, tag| table.find(tag, |p| p == place);
-                    let hash = hash_of(n);
+                    let put = |table: Table<'_>, slot| table.find_or_put(slot, |p| p == place);
                     let before =
-                        directory.find_or_insert(hash, place, &counts, !is_shared, &pin, find);
+                        directory.insert(hash_of(n), place, &counts, !is_shared, &pin, put);
                     proptest::prop_assert_eq!(before, truth.insert(n, place));
                 } else if truth.remove(&n).is_some() {
                     directory.remove(hash_of(n), place, &counts, !is_shared, &pin);

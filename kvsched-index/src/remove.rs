@@ -10,8 +10,9 @@ use crate::writers::Writers;
 use crate::{Holder, holders};
 use kvsched_core::{BlockHash, EndpointId};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Blocks that any write forgets, beside twice as many as it names, if clears have left some.
 pub(crate) const SWEPT: usize = 8;
@@ -132,6 +133,24 @@ impl<'a> Write<'a> {
         gone
     }
 
+    /// Takes hashes of a chain out of the directory, as [`Write::enter`] writes them into it.
+    #[inline(never)]
+    fn leave<const ALONE: bool>(&self, chain: u32, words: &[AtomicU64], gone: Range<usize>) {
+        let entries = self.map.directory.changing::<ALONE>(&self.own.counts, self.pin);
+        let hash = |word: &AtomicU64| BlockHash(word.load(Ordering::Relaxed));
+        let mut offset = gone.end;
+        let mut batches = words[gone].rchunks(AHEAD).peekable();
+        while let Some(batch) = batches.next() {
+            // Many at once: while a processor waits for a page's address, it asks for the others.
+            let next = batches.peek().copied().unwrap_or_default();
+            next.iter().rev().for_each(|word| entries.prefetch(hash(word)));
+            for word in batch.iter().rev() {
+                offset -= 1;
+                entries.remove(hash(word), Place { chain, offset: offset as u16 });
+            }
+        }
+    }
+
     /// Forgets up to `most` blocks at the chain's end that nobody holds; returns how many.
     pub(crate) fn shrink(&mut self, number: u32, chain: &'a Chain, most: usize) -> usize {
         let len = chain.len();
@@ -148,18 +167,10 @@ impl<'a> Write<'a> {
             let hashes = chain.hashes.get(self.pin);
             let hash = |i: usize| BlockHash(hashes[i].load(Ordering::Relaxed));
             chain.set_len(end, end.checked_sub(1).map_or(0, |i| hash(i).0));
-            let (directory, counts) = (&self.map.directory, &self.own.counts);
-            let mut rest = len;
-            while rest > end {
-                // Many at once: while a processor waits for a page's address, it asks for the others.
-                let next = rest.saturating_sub(AHEAD).max(end);
-                let ahead = next.saturating_sub(AHEAD).max(end)..next;
-                ahead.rev().for_each(|i| directory.prefetch(hash(i), self.pin));
-                for i in (next..rest).rev() {
-                    let place = Place { chain: number, offset: i as u16 };
-                    directory.remove(hash(i), place, counts, self.is_alone, self.pin);
-                }
-                rest = next;
+            if self.is_alone {
+                self.leave::<true>(number, hashes, end..len);
+            } else {
+                self.leave::<false>(number, hashes, end..len);
             }
             // Engines go on backwards, often a block a message: the next one's line is on its way.
             if let Some(next) = end.checked_sub(AHEAD) {

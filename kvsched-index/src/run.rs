@@ -72,6 +72,14 @@ impl Run {
         }
     }
 
+    /// It has so many blocks now, more than ever, and was stored to.
+    #[inline]
+    pub(crate) fn grow(&self, blocks: usize, now: u32) {
+        debug_assert!(blocks > self.written(), "{blocks} are no more than ever");
+        let flags = self.state() & 0xffff_0000;
+        self.set(u64::from(now) << TOUCHED_SHIFT | flags | blocks as u64);
+    }
+
     #[inline]
     pub(crate) fn is_pending(&self) -> bool {
         self.state() & PENDING != 0
@@ -107,9 +115,11 @@ mod tests {
         );
         assert!(run.is_pending() && run.is_stale());
         run.end_pending();
+        run.grow(4097, 2);
+        assert_eq!((run.touched(), run.written(), run.is_stale()), (2, 4097, true));
         run.touch(3);
         run.write(5);
-        assert_eq!((run.touched(), run.written(), run.parent()), (3, 4096, Some(BlockHash(7))));
+        assert_eq!((run.touched(), run.written(), run.parent()), (3, 4097, Some(BlockHash(7))));
         assert!(!run.is_pending() && run.is_stale());
         run.begin(None, false, 9);
         assert_eq!((run.touched(), run.written(), run.parent()), (9, 0, None));

@@ -222,14 +222,27 @@ pub(crate) fn pause(turn: u32) {
 /// Begins to load the cache line of `value`.
 #[inline]
 pub(crate) fn prefetch<T>(value: &T) {
+    prefetch_at(ptr::from_ref(value).cast());
+}
+
+/// Begins to load a line and the one after it, if there is one.
+#[inline]
+pub(crate) fn prefetch_two(line: &Line) {
+    let line = ptr::from_ref(line);
+    prefetch_at(line.cast());
+    prefetch_at(line.wrapping_add(1).cast());
+}
+
+#[inline]
+fn prefetch_at(address: *const i8) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch changes nothing, and the address is that of a live value.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(ptr::from_ref(value).cast()) }
+        // SAFETY: a prefetch changes nothing, and of an address where nothing is it does nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address) }
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = value;
+    let _ = address;
 }
 
 /// The right to look at words.

@@ -40,11 +40,12 @@ impl<'a> Write<'a> {
         self.tick();
         if let (Some(parent), &[hash]) = (parent, hashes)
             && self.known(holder.endpoint).is_some_and(|owner| owner.is_plain(holder))
-            && let Some(outcome) = self.store_tail(holder.endpoint, parent, hash)
+            && self.store_tail(holder.endpoint, parent, hash)
         {
             if self.is_alone {
                 self.tidy(1);
             }
+            let outcome = StoreOutcome { stored: 1, ..StoreOutcome::default() };
             return Ok(Stored { outcome, rest: None });
         }
         self.store_any(holder, parent, hashes, repeat)

@@ -33,13 +33,14 @@ pub(crate) fn home(tag: u64, buckets: usize) -> usize {
 }
 
 /// A cache line. Its first word has a byte for each slot, from the lowest: some bits of the tag below a set
-/// one, or 0 for a slot that is free. The highest byte says how many entries did not fit and went on.
+/// one, or 0 for a slot that is free. The highest byte is the bucket's *reach*: how many buckets further the
+/// farthest of those lies that belong here and found no room.
 type Bucket = Line;
 
-/// One entry more that went on, in a bucket's first word.
-const WENT_ON: u64 = 1 << (8 * SLOTS);
-/// So many have gone on that they are counted no more: from here on the bucket is never the last one.
-const COUNTLESS: u64 = WENT_ON * 0xff;
+/// A reach of one bucket, in a bucket's first word.
+const REACH: u64 = 1 << (8 * SLOTS);
+/// The reach of a bucket from which something went at least so far: it is looked for everywhere.
+const ANYWHERE: usize = 0xff;
 /// The lowest bit of each slot's byte, and the highest.
 const LOW: u64 = 0x0001_0101_0101_0101;
 const HIGH: u64 = LOW << 7;
@@ -82,6 +83,25 @@ fn fill(bucket: &Bucket, head: u64, byte: u32, free: &AtomicU64, slot: u64) {
     bucket.0[0].store(head | byte_of(tag_of(slot)) << (8 * byte), Ordering::Release);
 }
 
+/// Frees a slot of a bucket with this first word; whether it is there.
+#[inline]
+fn empty(bucket: &Bucket, head: u64, slot: u64) -> bool {
+    let mut alike = slots(bucket, equal(head, byte_of(tag_of(slot))));
+    let Some((byte, found)) = alike.find(|(_, s)| s.load(Ordering::Relaxed) == slot) else {
+        return false;
+    };
+    bucket.0[0].store(head & !(0xff << (8 * byte)), Ordering::Release);
+    found.store(0, Ordering::Release);
+    true
+}
+
+/// Says how many buckets further the farthest entry lies that belongs here.
+fn set_reach(bucket: &Bucket, reach: usize) {
+    let head = bucket.0[0].load(Ordering::Relaxed);
+    let reach = reach.min(ANYWHERE) as u64 * REACH;
+    bucket.0[0].store((head % REACH) | reach, Ordering::Release);
+}
+
 /// A table, bucket by bucket.
 #[derive(Clone, Copy)]
 pub(crate) struct Table<'p> {
@@ -110,34 +130,44 @@ impl<'p> Table<'p> {
         if b + 1 == self.buckets.len() { 0 } else { b + 1 }
     }
 
+    /// How many buckets further whoever looks for an entry must go, as the first word of its home says.
+    #[inline]
+    fn reach(self, head: u64) -> usize {
+        match (head / REACH) as usize {
+            ANYWHERE => self.buckets.len() - 1,
+            reach => reach,
+        }
+    }
+
     /// The first place under `tag` that `is_it` accepts.
     #[inline]
     pub(crate) fn find(self, tag: u64, mut is_it: impl FnMut(Place) -> bool) -> Option<Place> {
         let mut b = self.home(tag);
-        for _ in 0..self.buckets.len() {
-            let bucket = &self.buckets[b];
-            let head = bucket.0[0].load(Ordering::Acquire);
+        let mut bucket = self.buckets.get(b)?;
+        let mut head = bucket.0[0].load(Ordering::Acquire);
+        let mut left = self.reach(head);
+        loop {
             for (_, slot) in slots(bucket, equal(head, byte_of(tag))) {
                 let slot = slot.load(Ordering::Acquire);
                 if slot != 0 && tag_of(slot) == tag && is_it(place_of(slot)) {
                     return Some(place_of(slot));
                 }
             }
-            if head < WENT_ON {
-                break;
-            }
+            left = left.checked_sub(1)?;
             b = self.after(b);
+            bucket = &self.buckets[b];
+            head = bucket.0[0].load(Ordering::Acquire);
         }
-        None
     }
 
     /// Puts a slot into its first bucket, if that says that there is none under the tag, and has room: mostly
     /// it does.
     #[inline]
-    pub(crate) fn put_new(self, tag: u64, slot: u64) -> bool {
+    pub(crate) fn put_new(self, slot: u64) -> bool {
+        let tag = tag_of(slot);
         let Some(bucket) = self.buckets.get(self.home(tag)) else { return false };
         let head = bucket.0[0].load(Ordering::Relaxed);
-        if head >= WENT_ON || equal(head, byte_of(tag)) != 0 {
+        if head >= REACH || equal(head, byte_of(tag)) != 0 {
             return false;
         }
         let Some((byte, free)) = slots(bucket, free(head)).next() else { return false };
@@ -145,54 +175,84 @@ impl<'p> Table<'p> {
         true
     }
 
-    /// Puts a slot into the first free place from its home on. There is one.
+    /// Puts a slot into the first free place from its home on, of which there is one, unless `is_it` accepts a
+    /// place under the same tag: that place.
     #[inline]
-    pub(crate) fn put(self, tag: u64, slot: u64) {
-        let mut b = self.home(tag);
-        loop {
+    pub(crate) fn find_or_put(
+        self,
+        slot: u64,
+        mut is_it: impl FnMut(Place) -> bool,
+    ) -> Option<Place> {
+        let tag = tag_of(slot);
+        let first = &self.buckets[self.home(tag)];
+        let reach = self.reach(first.0[0].load(Ordering::Relaxed));
+        let (mut b, mut room) = (self.home(tag), None);
+        for further in 0..self.buckets.len() {
             let bucket = &self.buckets[b];
             let head = bucket.0[0].load(Ordering::Relaxed);
-            if let Some((byte, free)) = slots(bucket, free(head)).next() {
-                return fill(bucket, head, byte, free, slot);
-            }
-            // Counted before the slot is written, so that no reader stops short of it.
-            if head < COUNTLESS {
-                bucket.0[0].store(head + WENT_ON, Ordering::Release);
-            }
-            b = self.after(b);
-        }
-    }
-
-    /// Takes a slot out; whether it was there.
-    #[inline]
-    pub(crate) fn take(self, tag: u64, slot: u64) -> bool {
-        let first = self.home(tag);
-        let mut b = first;
-        for _ in 0..self.buckets.len() {
-            let bucket = &self.buckets[b];
-            let head = bucket.0[0].load(Ordering::Relaxed);
-            let found = slots(bucket, equal(head, byte_of(tag)))
-                .find(|(_, s)| s.load(Ordering::Relaxed) == slot);
-            if let Some((byte, found)) = found {
-                bucket.0[0].store(head & !(0xff << (8 * byte)), Ordering::Release);
-                found.store(0, Ordering::Release);
-                let mut passed = first;
-                while passed != b {
-                    let word = &self.buckets[passed].0[0];
-                    let head = word.load(Ordering::Relaxed);
-                    if head < COUNTLESS {
-                        word.store(head - WENT_ON, Ordering::Release);
-                    }
-                    passed = self.after(passed);
+            for (_, other) in slots(bucket, equal(head, byte_of(tag))) {
+                let other = other.load(Ordering::Relaxed);
+                if other != 0 && tag_of(other) == tag && is_it(place_of(other)) {
+                    return Some(place_of(other));
                 }
-                return true;
             }
-            if head < WENT_ON {
+            if room.is_none() {
+                room = slots(bucket, free(head)).next().map(|free| (further, bucket, free));
+            }
+            if further >= reach && room.is_some() {
                 break;
             }
             b = self.after(b);
         }
+        let Some((further, bucket, (byte, free))) = room else {
+            unreachable!("no room in a table that is not full")
+        };
+        if further > reach {
+            // Before the slot is written, so that no reader stops short of it.
+            set_reach(first, further);
+        }
+        fill(bucket, bucket.0[0].load(Ordering::Relaxed), byte, free, slot);
+        None
+    }
+
+    /// Takes a slot out; whether it was there.
+    #[inline]
+    pub(crate) fn take(self, slot: u64) -> bool {
+        let Some(first) = self.buckets.get(self.home(tag_of(slot))) else { return false };
+        let head = first.0[0].load(Ordering::Relaxed);
+        empty(first, head, slot) || head >= REACH && self.take_further(slot)
+    }
+
+    /// Takes a slot out that is not in its first bucket; whether it was there.
+    #[inline(never)]
+    fn take_further(self, slot: u64) -> bool {
+        let first = self.home(tag_of(slot));
+        let reach = self.reach(self.buckets[first].0[0].load(Ordering::Relaxed));
+        let mut b = first;
+        for further in 1..=reach {
+            b = self.after(b);
+            let bucket = &self.buckets[b];
+            if empty(bucket, bucket.0[0].load(Ordering::Relaxed), slot) {
+                if further == reach {
+                    self.draw_back(first, reach);
+                }
+                return true;
+            }
+        }
         false
+    }
+
+    /// The farthest entry that belongs into a bucket is gone: says how far away the next one is.
+    fn draw_back(self, first: usize, reach: usize) {
+        let lies = |further: &usize| {
+            let bucket = &self.buckets[(first + further) % self.buckets.len()];
+            let used = bucket.0[0].load(Ordering::Relaxed) & HIGH;
+            slots(bucket, used).any(|(_, s)| self.home(tag_of(s.load(Ordering::Relaxed))) == first)
+        };
+        let home = &self.buckets[first];
+        if home.0[0].load(Ordering::Relaxed) / REACH < ANYWHERE as u64 {
+            set_reach(home, (1..=reach).rev().find(lies).unwrap_or(0));
+        }
     }
 
     /// Every slot in use, for whoever keeps writers away.
@@ -206,12 +266,17 @@ impl<'p> Table<'p> {
 
     /// Puts every slot of `other` here.
     pub(crate) fn take_over(self, other: Table<'_>) {
-        other.each(|slot| self.put(tag_of(slot), slot));
+        other.each(|slot| {
+            if !self.put_new(slot) {
+                self.find_or_put(slot, |_| false);
+            }
+        });
     }
 
     /// How many entries belong here, if every bucket's first word is what the slots say. For `validate`.
     pub(crate) fn validated(self) -> Option<usize> {
-        let mut heads = vec![0u64; self.buckets.len()];
+        let buckets = self.buckets.len();
+        let (mut bytes, mut reach) = (vec![0u64; buckets], vec![0; buckets]);
         let mut entries = 0;
         for (b, bucket) in self.buckets.iter().enumerate() {
             for (byte, slot) in slots(bucket, HIGH) {
@@ -220,19 +285,17 @@ impl<'p> Table<'p> {
                     continue;
                 }
                 entries += 1;
-                heads[b] |= byte_of(tag_of(slot)) << (8 * byte);
-                let mut passed = self.home(tag_of(slot));
-                while passed != b {
-                    heads[passed] = heads[passed].saturating_add(WENT_ON);
-                    passed = self.after(passed);
-                }
+                bytes[b] |= byte_of(tag_of(slot)) << (8 * byte);
+                let home = self.home(tag_of(slot));
+                reach[home] = reach[home].max((b + buckets - home) % buckets);
             }
         }
-        let agree = |(bucket, head): (&Bucket, u64)| {
-            let told = bucket.0[0].load(Ordering::Relaxed);
-            told == head || told >= COUNTLESS && (told ^ head) % WENT_ON == 0
+        let agree = |b: usize| {
+            let told = self.buckets[b].0[0].load(Ordering::Relaxed);
+            let as_told = (told / REACH) as usize;
+            told % REACH == bytes[b] && (as_told == reach[b] || as_told == ANYWHERE)
         };
-        self.buckets.iter().zip(heads).all(agree).then_some(entries)
+        (0..buckets).all(agree).then_some(entries)
     }
 }
 
@@ -241,6 +304,12 @@ impl<'p> Table<'p> {
 #[inline]
 pub(crate) fn is_full(entries: usize, buckets: usize) -> bool {
     entries * 8 > buckets * 45
+}
+
+/// Whether so few entries ask for a smaller table, a third of what it may have.
+#[inline]
+pub(crate) fn is_sparse(entries: usize, buckets: usize) -> bool {
+    entries * 24 <= buckets * 45
 }
 
 /// Buckets for so many entries and an eighth more.

@@ -3,7 +3,6 @@
 //!
 //! Stores and removals do the same, with all the questions that others may ask for.
 
-use crate::StoreOutcome;
 use crate::chain::{Entry, LONGEST, Place};
 use crate::write::{AHEAD, Locked, Write};
 use kvsched_core::{BlockHash, EndpointId};
@@ -21,16 +20,16 @@ impl<'a> Write<'a> {
 
     /// Stores a block behind `parent`, on the device of an endpoint with one group, if that is all there is to
     /// do: it is new, and `parent` is the end of a chain with room that the endpoint alone holds, and to its
-    /// end. Changes nothing otherwise.
+    /// end. Changes nothing otherwise, and says so.
     #[inline(never)]
     pub(crate) fn store_tail(
         &mut self,
         endpoint: EndpointId,
         parent: BlockHash,
         hash: BlockHash,
-    ) -> Option<StoreOutcome> {
+    ) -> bool {
         self.map.directory.prefetch(hash, self.pin);
-        let (before, locked) = self.seek(parent)?;
+        let Some((before, locked)) = self.seek(parent) else { return false };
         let offset = usize::from(before.offset) + 1;
         let Locked { chain, run, .. } = locked;
         let words = chain.hashes.get(self.pin);
@@ -39,27 +38,26 @@ impl<'a> Write<'a> {
             || !self.is_held_alone(&locked, endpoint, offset)
             || !self.own.waiting.is_empty()
         {
-            return None;
+            return false;
         }
         let place = Place { chain: before.chain, offset: offset as u16 };
         // Before its slot: who meets that compares.
         words[offset].store(hash.0, Ordering::Release);
         let (directory, counts) = (&self.map.directory, &self.own.counts);
         let known =
-            directory.find_or_insert(hash, place, counts, self.is_alone, self.pin, |table, tag| {
-                table.find(tag, |place| self.is_at(place, hash))
+            directory.insert(hash, place, counts, self.is_alone, self.pin, |table, slot| {
+                table.find_or_put(slot, |place| self.is_at(place, hash))
             });
         if known.is_some() {
-            return None;
+            return false;
         }
         chain.set_len(offset + 1, hash.0);
         let entry = Entry::plain(endpoint, offset + 1);
         chain.inline[0].store(entry.to_bits(), Ordering::Release);
-        run.write(offset + 1);
-        run.touch(self.own.now());
+        run.grow(offset + 1, self.own.now());
         let tally = self.tally();
         tally.blocks = tally.blocks.wrapping_add(1);
-        Some(StoreOutcome { stored: 1, ..StoreOutcome::default() })
+        true
     }
 
     /// Removes a block without further copies from the device of an endpoint with one group, if that is all

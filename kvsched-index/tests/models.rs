@@ -66,14 +66,14 @@ use shared::{AtomicU64, Line};
 /// Tag 0: at home in the first bucket.
 const TAG: u64 = 0;
 
-/// Two buckets of the directory.
+/// Some buckets of the directory.
 struct Buckets(Vec<Line>);
 
 impl Buckets {
-    /// Entries `ids` under one tag, put in this order.
-    fn of(ids: impl IntoIterator<Item = u32>) -> Arc<Self> {
+    /// So many buckets, with entries `ids` under one tag, put in this order.
+    fn of(buckets: usize, ids: impl IntoIterator<Item = u32>) -> Arc<Self> {
         let line = || Line(std::array::from_fn(|_| AtomicU64::new(0)));
-        let buckets = Self((0..2).map(|_| line()).collect());
+        let buckets = Self((0..buckets).map(|_| line()).collect());
         ids.into_iter().for_each(|id| buckets.put(id));
         Arc::new(buckets)
     }
@@ -83,11 +83,15 @@ impl Buckets {
     }
 
     fn put(&self, id: u32) {
-        table::Table::of(&self.0).put(TAG, Self::slot(id));
+        assert!(self.find_or_put(id, |place| place.chain == id).is_none(), "{id} was there");
+    }
+
+    fn find_or_put(&self, id: u32, is_it: impl FnMut(Place) -> bool) -> Option<Place> {
+        table::Table::of(&self.0).find_or_put(Self::slot(id), is_it)
     }
 
     fn take(&self, id: u32) {
-        assert!(table::Table::of(&self.0).take(TAG, Self::slot(id)), "{id} was there");
+        assert!(table::Table::of(&self.0).take(Self::slot(id)), "{id} was there");
     }
 
     fn finds(&self, id: u32) -> bool {
@@ -103,14 +107,14 @@ fn bounded(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
 }
 
 /// A reader who looks for an entry that stays does not stop short of it while others come and go:
-/// the eighth of a bucket of seven, which has gone on to the next one.
+/// the eighth of a bucket of seven, which went to the next one.
 ///
 /// Here and below, the writer is the thread that loom runs first: of a location it remembers the last
 /// access only, and the writer's own look at what it changes would hide the reader's.
 #[test]
 fn what_went_on_is_found_while_others_come_and_go() {
     bounded(3, || {
-        let buckets = Buckets::of(1..9);
+        let buckets = Buckets::of(2, 1..9);
         let reader = {
             let buckets = Arc::clone(&buckets);
             thread::spawn(move || assert!(buckets.finds(8)))
@@ -122,11 +126,26 @@ fn what_went_on_is_found_while_others_come_and_go() {
     });
 }
 
+/// Nor while another goes away that lay farther than it, so that the reach of its home gets less.
+#[test]
+fn what_is_near_is_found_while_the_farthest_goes() {
+    bounded(3, || {
+        let buckets = Buckets::of(3, 1..16);
+        let reader = {
+            let buckets = Arc::clone(&buckets);
+            thread::spawn(move || assert!(buckets.finds(14)))
+        };
+        buckets.take(15);
+        reader.join().unwrap();
+        assert_eq!(table::Table::of(&buckets.0).validated(), Some(14));
+    });
+}
+
 /// An entry that a finished write put past a full bucket is found by whoever knows of the write.
 #[test]
 fn what_a_finished_write_put_is_found() {
     bounded(3, || {
-        let buckets = Buckets::of(1..8);
+        let buckets = Buckets::of(2, 1..8);
         let done = Arc::new(AtomicU64::new(0));
         let reader = {
             let (buckets, done) = (Arc::clone(&buckets), Arc::clone(&done));
@@ -159,15 +178,8 @@ fn a_block_that_two_store_is_put_once() {
             self.hashes[chain as usize - 1].store(HASH, Ordering::Release);
             let mut held = self.counts.get().hold(0, false);
             let hash_of = |place: Place| &self.hashes[place.chain as usize - 1];
-            let (table, slot) = (table::Table::of(&self.buckets.0), Buckets::slot(chain));
-            let mut known = None;
-            if !table.put_new(TAG, slot) {
-                let is_it = |place| hash_of(place).load(Ordering::Relaxed) == HASH;
-                known = table.find(TAG, is_it).map(|place| place.chain);
-                if known.is_none() {
-                    table.put(TAG, slot);
-                }
-            }
+            let is_it = |place| hash_of(place).load(Ordering::Relaxed) == HASH;
+            let known = self.buckets.find_or_put(chain, is_it).map(|place| place.chain);
             held.count += u32::from(known.is_none());
             known
         }
@@ -175,7 +187,7 @@ fn a_block_that_two_store_is_put_once() {
     bounded(3, || {
         let hashes = [AtomicU64::new(0), AtomicU64::new(0)];
         let counts = counts::DirectoryCounts::new(1, true);
-        let world = Arc::new(World { hashes, buckets: Buckets::of([]), counts });
+        let world = Arc::new(World { hashes, buckets: Buckets::of(2, []), counts });
         let second = {
             let world = Arc::clone(&world);
             thread::spawn(move || world.store(2))
