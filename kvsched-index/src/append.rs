@@ -78,7 +78,7 @@ impl<'a> Write<'a> {
         }
         let end = start + count;
         chain.set_len(end, hashes[count - 1].0);
-        run.write(end);
+        run.write(end, self.own.now());
         let tally = self.tally();
         tally.blocks = tally.blocks.wrapping_add(count);
         if run.is_pending() {

@@ -16,7 +16,7 @@ impl<'a> Write<'a> {
     /// who is alone can.
     pub(crate) fn meet(&mut self, endpoint: EndpointId, group: Group) -> bool {
         let known = self.known(endpoint);
-        if known.is_some_and(|o| o.groups.iter().any(|&(id, _)| id == group)) {
+        if known.is_some_and(|o| o.rule(group).is_some()) {
             return true;
         }
         if self.is_alone {
@@ -39,8 +39,8 @@ impl<'a> Write<'a> {
         }
         let rule = Grouping::new(group, rule, block_size, self.own.unit)?;
         if let Some(owner) = self.known(endpoint) {
-            match owner.groups.iter().find(|&&(id, _)| id == group) {
-                Some(&(_, old)) if old == rule => return Ok(()),
+            match owner.rule(group) {
+                Some(old) if old == rule => return Ok(()),
                 Some(_) if self.group_holds(owner, endpoint, group) => {
                     return Err(GroupError::InUse { endpoint, group });
                 }

@@ -167,11 +167,7 @@ impl Directory {
     /// Gives spare buckets back.
     pub(crate) fn fit(&self, counts: &DirectoryCounts, pin: &WritePin) {
         for (i, shard) in self.shards.iter().enumerate() {
-            // A little room, so that the next few entries do not grow it again.
-            let enough = roomy(counts.of(i));
-            if shard.room(enough) < shard.get(pin).len() {
-                Self::resize(shard, enough, pin);
-            }
+            Self::shrink(shard, counts.of(i), pin);
         }
     }
 
@@ -191,6 +187,7 @@ impl Directory {
     /// Rewrites a table of so few entries with fewer buckets, if that is possible.
     #[cold]
     fn shrink(shard: &Lines, entries: usize, pin: &WritePin) {
+        // A little room stays, so that the next few entries do not grow it again.
         if entries == 0 {
             shard.replace(None, pin);
         } else if shard.room(roomy(entries)) < shard.get(pin).len() {

@@ -18,7 +18,7 @@ pub(crate) struct Owner {
     pub(crate) chains: Vec<u32>,
     /// Entries it has.
     pub(crate) entries: usize,
-    pub(crate) groups: Vec<(Group, Grouping)>,
+    groups: Vec<(Group, Grouping)>,
     /// The plane whose watermark says it all, if only one group must agree.
     plain: Option<Plane>,
     pub(crate) loose: Vec<Arc<LooseGroup>>,
@@ -39,6 +39,16 @@ impl Owner {
     /// Bytes of what is known of copies.
     pub(crate) fn copies_bytes(&self) -> usize {
         table_bytes::<(Copied, u32)>(self.copies.capacity())
+    }
+
+    /// Its groups, by number.
+    pub(crate) fn groups(&self) -> &[(Group, Grouping)] {
+        &self.groups
+    }
+
+    /// The rule of a group.
+    pub(crate) fn rule(&self, group: Group) -> Option<Grouping> {
+        self.groups.iter().find(|&&(id, _)| id == group).map(|&(_, rule)| rule)
     }
 
     /// The groups that must agree.

@@ -122,7 +122,7 @@ impl Write<'_> {
     pub(crate) fn forget_last_owners(&mut self) {
         let lanes = 1 << self.own.lane_bits;
         let used = self.lanes.iter_mut().enumerate().map(|(number, lane)| {
-            let last = lane.owners.iter().rposition(|o| !o.groups.is_empty());
+            let last = lane.owners.iter().rposition(|o| !o.groups().is_empty());
             last.map_or(0, |at| at * lanes + number + 1)
         });
         let used = used.max().unwrap_or(0);

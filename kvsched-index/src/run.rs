@@ -64,20 +64,12 @@ impl Run {
         usize::from(self.state() as u16)
     }
 
-    /// It has so many blocks now.
+    /// Something was stored to it, and it has so many blocks now.
     #[inline]
-    pub(crate) fn write(&self, blocks: usize) {
-        if blocks > self.written() {
-            self.set(self.state() >> 16 << 16 | blocks as u64);
-        }
-    }
-
-    /// It has so many blocks now, more than ever, and was stored to.
-    #[inline]
-    pub(crate) fn grow(&self, blocks: usize, now: u32) {
-        debug_assert!(blocks > self.written(), "{blocks} are no more than ever");
+    pub(crate) fn write(&self, blocks: usize, now: u32) {
         let flags = self.state() & 0xffff_0000;
-        self.set(u64::from(now) << TOUCHED_SHIFT | flags | blocks as u64);
+        let most = self.written().max(blocks) as u64;
+        self.set(u64::from(now) << TOUCHED_SHIFT | flags | most);
     }
 
     #[inline]
@@ -107,7 +99,7 @@ mod tests {
     fn nothing_disturbs_its_neighbours() {
         let run = Run::default();
         run.begin(Some(BlockHash(7)), true, u32::MAX);
-        run.write(4096);
+        run.write(4096, u32::MAX);
         run.set_stale(true);
         assert_eq!(
             (run.touched(), run.written(), run.parent()),
@@ -115,11 +107,10 @@ mod tests {
         );
         assert!(run.is_pending() && run.is_stale());
         run.end_pending();
-        run.grow(4097, 2);
-        assert_eq!((run.touched(), run.written(), run.is_stale()), (2, 4097, true));
-        run.touch(3);
-        run.write(5);
-        assert_eq!((run.touched(), run.written(), run.parent()), (3, 4097, Some(BlockHash(7))));
+        run.touch(2);
+        assert_eq!((run.touched(), run.written(), run.is_stale()), (2, 4096, true));
+        run.write(5, 3);
+        assert_eq!((run.touched(), run.written(), run.parent()), (3, 4096, Some(BlockHash(7))));
         assert!(!run.is_pending() && run.is_stale());
         run.begin(None, false, 9);
         assert_eq!((run.touched(), run.written(), run.parent()), (9, 0, None));

@@ -113,7 +113,7 @@ fn write(view: View<'_>, note: &[u8], sink: &mut dyn FnMut(&[u8])) {
         out.section(b'O').extend(part);
     }
     for (endpoint, owner) in view.owners() {
-        for &(group, grouping) in &owner.groups {
+        for &(group, grouping) in owner.groups() {
             write_group(endpoint, group, grouping, out.section(b'G'));
         }
     }

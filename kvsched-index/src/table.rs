@@ -76,6 +76,21 @@ fn slots(bucket: &Bucket, mut mask: u64) -> impl Iterator<Item = (u32, &AtomicU6
     })
 }
 
+/// The first place under `tag` in a bucket with this first word that `is_it` accepts.
+#[inline]
+fn accepted(
+    bucket: &Bucket,
+    head: u64,
+    tag: u64,
+    is_it: &mut impl FnMut(Place) -> bool,
+) -> Option<Place> {
+    slots(bucket, equal(head, byte_of(tag)))
+        .map(|(_, slot)| slot.load(Ordering::Acquire))
+        .filter(|&slot| slot != 0 && tag_of(slot) == tag)
+        .map(place_of)
+        .find(|&place| is_it(place))
+}
+
 /// Writes a slot that is free, and then says so in the bucket's first word.
 #[inline]
 fn fill(bucket: &Bucket, head: u64, byte: u32, free: &AtomicU64, slot: u64) {
@@ -147,11 +162,9 @@ impl<'p> Table<'p> {
         let mut head = bucket.0[0].load(Ordering::Acquire);
         let mut left = self.reach(head);
         loop {
-            for (_, slot) in slots(bucket, equal(head, byte_of(tag))) {
-                let slot = slot.load(Ordering::Acquire);
-                if slot != 0 && tag_of(slot) == tag && is_it(place_of(slot)) {
-                    return Some(place_of(slot));
-                }
+            let found = accepted(bucket, head, tag, &mut is_it);
+            if found.is_some() {
+                return found;
             }
             left = left.checked_sub(1)?;
             b = self.after(b);
@@ -190,11 +203,9 @@ impl<'p> Table<'p> {
         for further in 0..self.buckets.len() {
             let bucket = &self.buckets[b];
             let head = bucket.0[0].load(Ordering::Relaxed);
-            for (_, other) in slots(bucket, equal(head, byte_of(tag))) {
-                let other = other.load(Ordering::Relaxed);
-                if other != 0 && tag_of(other) == tag && is_it(place_of(other)) {
-                    return Some(place_of(other));
-                }
+            let known = accepted(bucket, head, tag, &mut is_it);
+            if known.is_some() {
+                return known;
             }
             if room.is_none() {
                 room = slots(bucket, free(head)).next().map(|free| (further, bucket, free));
@@ -309,7 +320,7 @@ pub(crate) fn is_full(entries: usize, buckets: usize) -> bool {
 /// Whether so few entries ask for a smaller table, a third of what it may have.
 #[inline]
 pub(crate) fn is_sparse(entries: usize, buckets: usize) -> bool {
-    entries * 24 <= buckets * 45
+    !is_full(entries * 3, buckets)
 }
 
 /// Buckets for so many entries and an eighth more.

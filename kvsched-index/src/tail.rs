@@ -54,7 +54,7 @@ impl<'a> Write<'a> {
         chain.set_len(offset + 1, hash.0);
         let entry = Entry::plain(endpoint, offset + 1);
         chain.inline[0].store(entry.to_bits(), Ordering::Release);
-        run.grow(offset + 1, self.own.now());
+        run.write(offset + 1, self.own.now());
         let tally = self.tally();
         tally.blocks = tally.blocks.wrapping_add(1);
         true

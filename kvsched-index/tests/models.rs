@@ -99,6 +99,16 @@ impl Buckets {
     }
 }
 
+/// Asserts that a reader finds `id` while somebody writes.
+fn find_while(buckets: &Arc<Buckets>, id: u32, write: impl FnOnce(&Buckets)) {
+    let reader = {
+        let buckets = Arc::clone(buckets);
+        thread::spawn(move || assert!(buckets.finds(id)))
+    };
+    write(buckets);
+    reader.join().unwrap();
+}
+
 /// Every interleaving with at most `preemptions` switches in the middle of something.
 fn bounded(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -114,15 +124,11 @@ fn bounded(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
 #[test]
 fn what_went_on_is_found_while_others_come_and_go() {
     bounded(3, || {
-        let buckets = Buckets::of(2, 1..9);
-        let reader = {
-            let buckets = Arc::clone(&buckets);
-            thread::spawn(move || assert!(buckets.finds(8)))
-        };
-        buckets.take(3);
-        buckets.put(20);
-        buckets.take(20);
-        reader.join().unwrap();
+        find_while(&Buckets::of(2, 1..9), 8, |buckets| {
+            buckets.take(3);
+            buckets.put(20);
+            buckets.take(20);
+        });
     });
 }
 
@@ -131,12 +137,7 @@ fn what_went_on_is_found_while_others_come_and_go() {
 fn what_is_near_is_found_while_the_farthest_goes() {
     bounded(3, || {
         let buckets = Buckets::of(3, 1..16);
-        let reader = {
-            let buckets = Arc::clone(&buckets);
-            thread::spawn(move || assert!(buckets.finds(14)))
-        };
-        buckets.take(15);
-        reader.join().unwrap();
+        find_while(&buckets, 14, |buckets| buckets.take(15));
         assert_eq!(table::Table::of(&buckets.0).validated(), Some(14));
     });
 }
